@@ -11,7 +11,7 @@ OTHER = np.array([0.35, 0.1, 0.55, 0.65, 0.25, 0.75, 0.95, 0.45])
 PAIRS = np.stack([SAMPLE, OTHER], 1)
 SQUARE = np.array([[4.0, 1.0], [1.0, 3.0]])
 NUMBERS = np.array([0.3, 0.6])
-HALF, THREE = np.array(0.5), np.array(3.0)
+HALF, THREE, SIX = np.array(0.5), np.array(3.0), np.array(6.0)
 
 Tracked = Callable[[np.ndarray], Any]
 
@@ -32,8 +32,8 @@ CALLS: dict[str, dict[str, Callable[[Callable[..., Any], Tracked], Any]]] = {
     },
     "scipy.special": {
         "ellip_harm": lambda f, t: f(5.0, 8.0, 1, 1, t(THREE)),
-        "ellip_harm_2": lambda f, t: f(5.0, 8.0, 2, 1, t(THREE * 4)),
-        "ellip_normal": lambda f, t: f(t(THREE), t(THREE * 2), 1, 1),
+        "ellip_harm_2": lambda f, t: f(5.0, 8.0, 2, 1, t(SIX * 2)),
+        "ellip_normal": lambda f, t: f(t(THREE), t(SIX), 1, 1),
         "diric": lambda f, t: f(t(NUMBERS), 3),
         "jacobi": lambda f, t: f(2, t(HALF), t(HALF)),
         "sh_jacobi": lambda f, t: f(2, t(THREE), t(HALF)),
@@ -67,6 +67,8 @@ CALLS: dict[str, dict[str, Callable[[Callable[..., Any], Tracked], Any]]] = {
         "ks_1samp": lambda f, t: f(t(SAMPLE), _normal().cdf),
         "linregress": lambda f, t: f(t(SAMPLE), t(OTHER)),
         "monte_carlo_test": lambda f, t: f(t(SAMPLE), np.random.default_rng(0).normal, np.mean, n_resamples=9),
+        "fligner": lambda f, t: f(t(SAMPLE[:7]), t(OTHER[:7])),  # whose distances from the median have no ties
+        "bws_test": lambda f, t: f(t(SAMPLE[:4]), t(OTHER[:4])),  # few enough for all permutations
         "mvsdist": lambda f, t: f(t(SAMPLE))[0].mean(),
         "multiscale_graphcorr": lambda f, t: f(t(PAIRS), t(PAIRS), reps=2),
         "page_trend_test": lambda f, t: f(t(PAIRS.T)),
@@ -152,3 +154,62 @@ WITHOUT_NUMBERS: dict[str, dict[str, str]] = {
         "runs SciPy's tests": "test",
     },
 }
+
+
+# What to write instead of a function that is refused; by name, with the arguments by which the test compares both.
+CURES: dict[str, dict[str, tuple[str, dict[str, Any]]]] = {
+    "numpy": {
+        "array": ("fastgrad.asarray(x)", {"x": [HALF, THREE]}),
+        "asanyarray": ("fastgrad.asarray(x)", {"x": SAMPLE}),
+        "asarray": ("fastgrad.asarray(x)", {"x": SAMPLE}),
+        "bmat": ("numpy.block(x)", {"x": [[SQUARE, SQUARE]]}),
+        "fromiter": ("fastgrad.stack(list(x))", {"x": NUMBERS, "dtype": float}),
+        "full": ("fastgrad.full(shape, x)", {"shape": (2, 3), "x": HALF}),
+        "kaiser": (
+            "numpy.i0(beta * numpy.sqrt(1 - numpy.linspace(-1, 1, M) ** 2)) / numpy.i0(beta)", {"M": 6, "beta": THREE},
+        ),
+    },
+    "scipy.special": {
+        "comb": ("fastgrad.special.binom(n, k)", {"n": SIX, "k": NUMBERS}),
+        "perm": (
+            "numpy.exp(fastgrad.special.gammaln(n + 1) - fastgrad.special.gammaln(n - k + 1))", {"n": SIX, "k": 2},
+        ),
+        "diric": ("numpy.sin(n * x / 2) / (n * numpy.sin(x / 2))", {"x": NUMBERS, "n": 3}),
+        "log_softmax": ("fastgrad.log_softmax(x)", {"x": SAMPLE}),
+        "logsumexp": ("fastgrad.logsumexp(x)", {"x": SAMPLE}),
+        "multigammaln": ("fastgrad.special.multigammaln(a, d)", {"a": THREE, "d": 2}),
+        "polygamma": ("fastgrad.special.polygamma(n, x)", {"n": 1, "x": NUMBERS}),
+        "softmax": ("fastgrad.softmax(x)", {"x": SAMPLE}),
+        "spherical_in": (
+            "numpy.sqrt(numpy.pi / (2 * x)) * fastgrad.special.iv(n + 0.5, x)", {"n": 2, "x": NUMBERS},
+        ),
+        "spherical_jn": (
+            "numpy.sqrt(numpy.pi / (2 * x)) * fastgrad.special.jv(n + 0.5, x)", {"n": 2, "x": NUMBERS},
+        ),
+        "spherical_kn": (
+            "numpy.sqrt(numpy.pi / (2 * x)) * fastgrad.special.kv(n + 0.5, x)", {"n": 2, "x": NUMBERS},
+        ),
+        "spherical_yn": (
+            "numpy.sqrt(numpy.pi / (2 * x)) * fastgrad.special.yv(n + 0.5, x)", {"n": 2, "x": NUMBERS},
+        ),
+    },
+    "scipy.stats": {
+        "boxcox": ("(x**lmbda - 1) / lmbda", {"x": SAMPLE, "lmbda": 0.5}),
+        "entropy": ("-numpy.sum(fastgrad.special.xlogy(p, p))", {"p": SAMPLE / SAMPLE.sum()}),
+        "gmean": ("numpy.exp(numpy.mean(numpy.log(x)))", {"x": SAMPLE}),
+        "hmean": ("1 / numpy.mean(1 / x)", {"x": SAMPLE}),
+        "iqr": ("numpy.percentile(x, 75) - numpy.percentile(x, 25)", {"x": SAMPLE}),
+        "kurtosis": ("numpy.mean((x - numpy.mean(x)) ** 4) / numpy.var(x) ** 2 - 3", {"x": SAMPLE}),
+        "linregress": ("numpy.polyfit(x, y, 1)", {"x": SAMPLE, "y": OTHER}),
+        "moment": ("numpy.mean((x - numpy.mean(x)) ** order)", {"x": SAMPLE, "order": 3}),
+        "pearsonr": ("numpy.corrcoef(x, y)[0, 1]", {"x": SAMPLE, "y": OTHER}),
+        "quantile": ("numpy.quantile(x, p)", {"x": SAMPLE, "p": 0.4}),
+        "scoreatpercentile": ("numpy.percentile(x, per)", {"x": SAMPLE, "per": 40}),
+        "sem": ("numpy.std(x, ddof=1) / x.size**0.5", {"x": SAMPLE}),
+        "skew": ("numpy.mean((x - numpy.mean(x)) ** 3) / numpy.var(x) ** 1.5", {"x": SAMPLE}),
+        "wasserstein_distance": (
+            "numpy.mean(numpy.abs(numpy.sort(u) - numpy.sort(v)))", {"u": SAMPLE, "v": OTHER},
+        ),
+        "zscore": ("(x - numpy.mean(x)) / numpy.std(x)", {"x": SAMPLE}),
+    },
+}  # fmt: skip

@@ -10,6 +10,7 @@ whether the functions that are there do what the page says.
 
 import contextlib
 import io
+import itertools
 import json
 import os
 import re
@@ -31,7 +32,7 @@ if "--array-api" in sys.argv[1:]:
 import numpy as np  # noqa: E402
 import scipy.special  # noqa: E402
 import scipy.stats  # noqa: E402
-from function_calls import CALLS, NUMBERS, SQUARE, WITHOUT_NUMBERS, general  # noqa: E402
+from function_calls import CALLS, CURES, NUMBERS, SQUARE, WITHOUT_NUMBERS, general  # noqa: E402
 from test_numpy_protocol import arguments, dispatched, inputs  # noqa: E402
 
 import fastgrad as fg  # noqa: E402
@@ -190,14 +191,6 @@ def with_array_api() -> dict[str, dict[str, str]]:
     return found
 
 
-def namesake(name: str) -> str:
-    """Our function of this name, as a user writes it; nothing if there is none."""
-    for where, module in (("fastgrad", fg), ("fastgrad.special", fg.special), ("fastgrad.linalg", fg.linalg)):
-        if name in module.__all__:
-            return f"{where}.{name}"
-    return ""
-
-
 def section_of_unseen(module: types.ModuleType, switched: dict[str, str]) -> str:
     """The part of a section about functions that no protocol sees, by what becomes of them."""
     kinds: dict[str, list[str]] = {}
@@ -205,23 +198,22 @@ def section_of_unseen(module: types.ModuleType, switched: dict[str, str]) -> str
         if kind in (REFUSED, UNCLEAR):
             kind = SWITCHED.get(switched.get(name, ""), kind)
         kinds.setdefault(kind, []).append(name)
-    refused = kinds.get(REFUSED, []) + [name for kind in SWITCHED.values() for name in kinds.get(kind, [])]
-    ours = [f"`{there}`" for name in sorted(refused) if (there := namesake(name))]
     texts = {
-        DIFFERENTIABLE: "Differentiable, too, as they are composed of functions above:",
+        DIFFERENTIABLE: "Differentiable, too, as they are composed of differentiable functions:",
         SWITCHED[DIFFERENTIABLE]: "Differentiable where `SCIPY_ARRAY_API` is 1 (docs/array-api.md), otherwise refused:",
         SWITCHED[DATA]: "Value only where `SCIPY_ARRAY_API` is 1, as ranks are constant, otherwise refused:",
         DATA: "Value only, as the result is a constant:",
         READ: "Value only, as they read a number by `float(t)`, which ends the gradient:",
-        REFUSED: "Not seen by a protocol: refused by the tensor where the function makes an ndarray of it:",
-        UNCLEAR: "Not seen by a protocol: refused by an error of the function's own:",
+        REFUSED: "Not seen by a protocol: refused by an error that says what to do, where an ndarray would be made:",
+        UNCLEAR: "Not seen by a protocol: refused by an error of the function's own, which asks for another type:",
     }
     lines = []
     for kind, text in texts.items():
         if kind in kinds:
             lines += [text, "", names(kinds[kind]), ""]
-    if ours:
-        lines += ["fastgrad has its own of these names:", "", wrapped(ours), ""]
+    cures = {n: c for n, (c, _) in CURES.get(module.__name__, {}).items() if n not in kinds.get(DIFFERENTIABLE, [])}
+    if cures:
+        lines += ["| instead of | write |", "|---|---|", *[f"| `{n}` | `{c}` |" for n, c in sorted(cures.items())], ""]
     without = WITHOUT_NUMBERS[module.__name__]
     if without:
         lines += ["These make no use of arrays of numbers:", "", "| functions | names |", "|---|---|"]
@@ -275,6 +267,26 @@ protocol". Classes are not listed: what `np.vectorize` and `np.poly1d` do follow
     return "\n".join([head, *sections, distributions(), "### Functions of samples", "", rest]).rstrip() + "\n"
 
 
+def disagreements(text: str) -> list[str]:
+    """What the page, written for other versions, says of functions that are there, and is not so. Which of SciPy's
+    functions that no protocol sees can be differentiated depends on its version, but not that no gradient is lost."""
+    wrong = []
+    with quiet():
+        for module in (np, np.linalg, scipy.special, scipy.stats):
+            lines = text.split(f"## {module.__name__}\n")[1].split("\n## ")[0].split("\n\n")
+            said = {name: head.strip() for head, names in itertools.pairwise(lines) if names.startswith("`")
+                    for name in re.findall(r"`(\w+)`", names)}  # fmt: skip
+            kinds = {} if module is scipy.stats else of_module(module, seen(module))
+            heads = {DIFFERENTIABLE: "Differentiable", DATA: "Value only", REFUSED: "Refused"}
+            for kind, found in kinds.items():
+                wrong += [f"{module.__name__}.{n} is {kind}, but the page has it under {said[n]!r}" for n in found
+                          if n in said and not said[n].startswith(heads[kind])]  # fmt: skip
+            for name, kind in of_unseen(module).items():
+                if kind == READ and name in said and "float(t)" not in said[name]:
+                    wrong.append(f"{module.__name__}.{name} loses the gradient")
+    return wrong
+
+
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
     with warnings.catch_warnings(), np.errstate(all="ignore"):
@@ -287,6 +299,8 @@ if __name__ == "__main__":
         with quiet():
             print(json.dumps({module.__name__: of_unseen(module) for module in (scipy.special, scipy.stats)}))
         sys.exit(0)
+    if "--check" in sys.argv[1:] and f"{VERSIONS};" not in PAGE.read_text():
+        sys.exit("\n".join(disagreements(PAGE.read_text())) or 0)
     text = page()
     if "--check" in sys.argv[1:]:
         sys.exit(0 if PAGE.read_text() == text else "docs/functions.md: run python tools/function_table.py")
