@@ -175,11 +175,11 @@ CURES: dict[str, dict[str, tuple[str, dict[str, Any]]]] = {
             "numpy.exp(fastgrad.special.gammaln(n + 1) - fastgrad.special.gammaln(n - k + 1))", {"n": SIX, "k": 2},
         ),
         "diric": ("numpy.sin(n * x / 2) / (n * numpy.sin(x / 2))", {"x": NUMBERS, "n": 3}),
-        "log_softmax": ("fastgrad.log_softmax(x)", {"x": SAMPLE}),
-        "logsumexp": ("fastgrad.logsumexp(x)", {"x": SAMPLE}),
+        "log_softmax": ("fastgrad.log_softmax(x, axis)", {"x": PAIRS, "axis": 0}),
+        "logsumexp": ("fastgrad.logsumexp(x, axis)", {"x": PAIRS, "axis": 0}),
         "multigammaln": ("fastgrad.special.multigammaln(a, d)", {"a": THREE, "d": 2}),
         "polygamma": ("fastgrad.special.polygamma(n, x)", {"n": 1, "x": NUMBERS}),
-        "softmax": ("fastgrad.softmax(x)", {"x": SAMPLE}),
+        "softmax": ("fastgrad.softmax(x, axis)", {"x": PAIRS, "axis": 0}),
         "spherical_in": (
             "numpy.sqrt(numpy.pi / (2 * x)) * fastgrad.special.iv(n + 0.5, x)", {"n": 2, "x": NUMBERS},
         ),
@@ -208,7 +208,7 @@ CURES: dict[str, dict[str, tuple[str, dict[str, Any]]]] = {
         "sem": ("numpy.std(x, ddof=1) / x.size**0.5", {"x": SAMPLE}),
         "skew": ("numpy.mean((x - numpy.mean(x)) ** 3) / numpy.var(x) ** 1.5", {"x": SAMPLE}),
         "wasserstein_distance": (
-            "numpy.mean(numpy.abs(numpy.sort(u) - numpy.sort(v)))", {"u": SAMPLE, "v": OTHER},
+            "numpy.mean(numpy.abs(numpy.sort(u) - numpy.sort(v)))  # samples of one size", {"u": SAMPLE, "v": OTHER},
         ),
         "zscore": ("(x - numpy.mean(x)) / numpy.std(x)", {"x": SAMPLE}),
     },

@@ -63,6 +63,7 @@ def candidates(name: str) -> Iterator[Callable[[Any], tuple[Any, ...]]]:
         yield lambda t, x=x: (1, t(x))
         yield lambda t, x=x: (t(x), t(x), t(x))
         yield lambda t, x=x: (t(x), t(x), t(x), t(x))
+        yield lambda t, x=x: (t(x), t(x), t(x), t(x), t(x))
     yield lambda t: (t(SQUARE), t(NUMBERS))
     yield lambda t: (t(INTEGERS),)
     yield lambda t: (t(INTEGERS), t(INTEGERS))
