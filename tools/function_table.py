@@ -65,6 +65,7 @@ def candidates(name: str) -> Iterator[Callable[[Any], tuple[Any, ...]]]:
         yield lambda t, x=x: (t(x), t(x), t(x), t(x))
         yield lambda t, x=x: (t(x), t(x), t(x), t(x), t(x))
     yield lambda t: (t(SQUARE), t(NUMBERS))
+    yield lambda t: (t(NUMBERS), 3, None, None, t(NUMBERS))  # with weights
     yield lambda t: (t(INTEGERS),)
     yield lambda t: (t(INTEGERS), t(INTEGERS))
 
@@ -259,7 +260,7 @@ def page() -> str:
 
 What `np.f(t)` does with a tensor t that requires a gradient, for every public function of `numpy`, `numpy.linalg`,
 `scipy.special` and `scipy.stats`. Written by `tools/function_table.py` from calls with {VERSIONS};
-a test compares.
+a test compares. "Differentiable" is what has a gradient to at least one argument, from at least one part of the result.
 A function that is refused works where the tensors are only data, as those without gradients are outside of
 programs, and gives NumPy's own result. Where it is differentiated, give it its rule with `fastgrad.primitive`, or write
 what the table says. Functions that convert their arguments before a protocol could show a tensor are "not seen by a
