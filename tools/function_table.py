@@ -260,7 +260,7 @@ def page() -> str:
 
 What `np.f(t)` does with a tensor t that requires a gradient, for every public function of `numpy`, `numpy.linalg`,
 `scipy.special` and `scipy.stats`. Written by `tools/function_table.py` from calls with {VERSIONS};
-a test compares. "Differentiable" is what has a gradient to at least one argument, from at least one part of the result.
+a test compares. "Differentiable" means a gradient from some part of the result to at least one argument.
 A function that is refused works where the tensors are only data, as those without gradients are outside of
 programs, and gives NumPy's own result. Where it is differentiated, give it its rule with `fastgrad.primitive`, or write
 what the table says. Functions that convert their arguments before a protocol could show a tensor are "not seen by a
