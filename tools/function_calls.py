@@ -67,7 +67,7 @@ CALLS: dict[str, dict[str, Callable[[Callable[..., Any], Tracked], Any]]] = {
         "ks_1samp": lambda f, t: f(t(SAMPLE), _normal().cdf),
         "linregress": lambda f, t: f(t(SAMPLE), t(OTHER)),
         "monte_carlo_test": lambda f, t: f(t(SAMPLE), np.random.default_rng(0).normal, np.mean, n_resamples=9),
-        "fligner": lambda f, t: f(t(SAMPLE[:7] ** 2), t(OTHER[:7] ** 3)),  # whose distances from the median have no ties
+        "fligner": lambda f, t: f(t(SAMPLE[:7] ** 2), t(OTHER[:7] ** 3)),  # no ties of distances from the median
         "bws_test": lambda f, t: f(t(SAMPLE[:4]), t(OTHER[:4])),  # few enough for all permutations
         "mvsdist": lambda f, t: f(t(SAMPLE))[0].mean(),
         "multiscale_graphcorr": lambda f, t: f(t(PAIRS), t(PAIRS), reps=2),
