@@ -145,7 +145,8 @@ def test_steps_of_bodies_run_in_the_interpreter(name):
     native, replay = fg.compile(f, native=True), fg.compile(f, native=False)
     for factor in (1.0, 0.9, 0.8):  # memory of a replay that has run before holds other values
         given = [(x * factor).astype(x.dtype) for x in args]
-        agree(native(*given), replay(*given), f"{name}: native beside the interpreter", ulps=16)
+        found, expected, single = native(*given), replay(*given), name.endswith("float32")
+        agree(found, expected, f"{name}: native beside the interpreter", ulps=16, single=single)
     program = native.program(*args)
     assert program.facts["native"]["runs"] == "native"
     source = emit.c_source(program)
