@@ -1,75 +1,21 @@
 """Native programs: the C text of a program, compiled and loaded, gives what the interpreter and the eager run give."""
 
 import math
-import os
-import stat
 import subprocess
 import sys
 import threading
-import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
-from _oracles import ADDRESS_SANITIZER
+from _native import agree, native, needs_compiler, own_directory, rounds_as_compiled_now  # noqa: F401
 from _replay import eagerly, random_graph
 from test_compile_graphs import KINDS, does_not_fit, draw_inputs
 
 import fastgrad as fg
-from fastgrad import _core
 from fastgrad._native import background, cache, compiler, emit
 from fastgrad._native.error import CompilerError
 from fastgrad._native.values import broadcast_strides, contiguous, index_text, literal
-
-ULPS = 64  # how far a chain of functions may carry the last bit of one of them
-
-
-def has_compiler():
-    try:
-        compiler.find()
-    except CompilerError:
-        return False
-    return sys.platform != "win32"
-
-
-needs_compiler = pytest.mark.skipif(not has_compiler(), reason="there is no C compiler")
-
-
-def rounds_as_compiled_now():
-    """Whether the kernels fuse products and sums where native code does: not in a sanitized build."""
-    x = 1 + 2.0**-30
-    found = float(np.array([[-1.0, x]]) @ fg.tensor(np.array([[1.0], [x]])))
-    return (found != 2.0**-29) == (_core.isa() != "baseline")
-
-
-@pytest.fixture(autouse=True)
-def own_directory(tmp_path_factory, monkeypatch):
-    """A directory of compiled programs for this run of the tests."""
-    monkeypatch.setenv("FASTGRAD_CACHE_DIR", str(tmp_path_factory.getbasetemp() / "native"))
-
-
-def native(f, *args, **kwargs):
-    """f compiled to native code for these arguments; every step of it must be written out."""
-    compiled = fg.compile(f, native=True, **kwargs)
-    compiled(*args)
-    program = compiled.program(*args)
-    assert program.facts["native"]["runs"] == "native"
-    return compiled
-
-
-def agree(found, expected, what, ulps=ULPS, single=False):
-    """Within so many units in the last place; `single`: of float32, in which some of it is computed."""
-    (a, structure), (b, other) = fg.tree.flatten(found), fg.tree.flatten(expected)
-    assert structure == other, what
-    for x, y in zip(a, b):
-        x, y = (np.asarray(v.numpy() if isinstance(v, fg.Tensor) else v) for v in (x, y))
-        assert (x.dtype, x.shape) == (y.dtype, y.shape), what
-        if x.dtype.kind != "f":
-            np.testing.assert_array_equal(x, y, err_msg=what)
-        else:
-            scale = np.max(np.abs(y[np.isfinite(y)]), initial=0)
-            tolerance = ulps * np.finfo(np.float32 if single else y.dtype).eps
-            np.testing.assert_allclose(x, y, rtol=tolerance, atol=tolerance * scale, err_msg=what)
 
 
 # ---- one value, one place ----------------------------------------------------------------------------------------
@@ -392,6 +338,21 @@ def test_functions_of_a_number_and_an_array_become_loops_of_vectors():
 
 
 @needs_compiler
+@pytest.mark.parametrize("n", [7, 15, 17])
+def test_a_view_of_what_the_same_loop_computes(n):
+    """The elements that do not fill a vector are computed beside unused ones, and are in memory after the loop only."""
+
+    def f(x):
+        reversed_rows = np.reshape(np.reshape(x, n)[::-1], (1, n))
+        return reversed_rows * x, np.sum(np.sin(np.tanh(x)), axis=1)
+
+    x = np.random.default_rng(n).standard_normal((1, n))
+    compiled = fg.compile(f, native=True)
+    for _ in range(3):
+        agree(compiled(x), fg.tree.map(np.asarray, f(fg.tensor(x))), "a view")
+
+
+@needs_compiler
 def test_an_index_out_of_range_is_told_as_by_the_interpreter():
     compiled = native(lambda x, i: fg.scan(lambda c, k: (c + x[k], c), 0.0, i)[0], np.arange(3.0), np.array([0, -1]))
     assert compiled(np.arange(3.0), np.array([2, -3])) == 2
@@ -534,192 +495,3 @@ def test_no_storm_of_compilers(monkeypatch):
         compiled(np.ones(n))
     assert background.wait(10)
     assert not made
-
-
-# ---- faults ------------------------------------------------------------------------------------------------------
-def script(path, text):
-    path.write_text(f"#!/bin/sh\n{text}\n")
-    path.chmod(0o700)
-    return str(path)
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="the compilers here are shell scripts")
-@pytest.mark.parametrize(
-    "fault, said",
-    [
-        ("missing", "cannot be started"),
-        ("fails", "failed with status 3: no room"),
-        ("killed", "failed with status -9"),
-        ("rubbish", "cannot be loaded"),
-        ("nothing", "has written no library"),
-        ("hangs", "took longer than"),
-    ],
-)
-def test_compilers_that_do_not_work(fault, said, tmp_path, monkeypatch):
-    version = 'case "$*" in *--version*) echo cc 1.0; exit 0;; esac\n'
-    output = 'while [ "$1" != -o ]; do shift; done\n'
-    commands = {
-        "fails": "echo no room >&2; exit 3", "killed": "kill -9 $$", "rubbish": output + 'echo rubbish > "$2"',
-        "nothing": "exit 0", "hangs": "sleep 30",
-    }  # fmt: skip
-    path = str(tmp_path / "none") if fault == "missing" else script(tmp_path / "cc", version + commands[fault])
-    monkeypatch.setenv("CC", path)
-    monkeypatch.setattr(compiler, "SECONDS", 0.3)
-    f, x = (lambda x: np.exp(x) * 3), np.arange(3.0)
-    expected = fg.compile(f)(x)
-    with pytest.raises(RuntimeError, match=said):
-        fg.compile(f, native=True)(x)
-    monkeypatch.setattr(background, "PAYS_AFTER", 1.0)
-    monkeypatch.setattr(background, "_queue", background._Queue())
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        compiled = fg.compile(f, native="auto")
-        for _ in range(10):
-            np.testing.assert_array_equal(compiled(x), expected)
-        assert background.wait(20)
-        np.testing.assert_array_equal(compiled(x), expected)
-    facts = compiled.program(x).facts["native"]
-    assert facts["runs"] == "interpreter" and said in facts["why"]
-    assert len(caught) == (fault != "missing"), [str(w.message) for w in caught]
-
-
-@needs_compiler
-@pytest.mark.parametrize("fault", ["a file", "read-only", "others may write", "another's"])
-def test_directories_that_cannot_be_used(fault, tmp_path, monkeypatch):
-    """The program is compiled in a temporary directory instead, and nothing is kept."""
-    monkeypatch.setenv("FASTGRAD_CACHE_DIR", str(tmp_path / "base"))
-    if fault == "a file":
-        (tmp_path / "base").write_text("")
-    elif fault == "read-only":
-        if os.geteuid() == 0:
-            monkeypatch.setattr(Path, "mkdir", lambda *args, **kwargs: (_ for _ in ()).throw(OSError("read-only")))
-        (tmp_path / "base").mkdir(0o500) if os.geteuid() else None
-    elif fault == "others may write":
-        (tmp_path / "base" / "native").mkdir(parents=True)
-        (tmp_path / "base" / "native").chmod(0o777)
-    else:
-        monkeypatch.setattr(os, "getuid", lambda: 12345)
-    monkeypatch.setattr(cache._libraries, "by_key", {})
-    compiled = native(lambda x: np.exp(x) - 4, np.ones(2))
-    assert compiled.program(np.ones(2)).facts["native"]["text"] is None
-    with pytest.raises(CompilerError):
-        cache.directory()
-
-
-@needs_compiler
-def test_a_damaged_file_is_thrown_away(monkeypatch):
-    f, x = (lambda x: np.exp(x) - 5), np.ones(2)
-    text = native(f, x).program(x).facts["native"]["text"]
-    library = Path(text).with_suffix(".so")
-    assert stat.S_IMODE(library.parent.stat().st_mode) == 0o700
-    whole = library.read_bytes()
-    for content in (whole[: len(whole) // 2], b"", whole[:-1] + b"x"):
-        library.unlink()  # it is mapped: to write into it would change the program that runs
-        library.write_bytes(content)
-        monkeypatch.setattr(cache._libraries, "by_key", {})
-        np.testing.assert_array_equal(native(f, x)(x), fg.compile(f)(x))
-        assert library.read_bytes() == whole or len(library.read_bytes()) > len(whole) // 2
-
-
-@needs_compiler
-def test_a_second_process_finds_the_program(tmp_path, monkeypatch):
-    """... without its text and without asking the compiler."""
-    monkeypatch.setenv("FASTGRAD_CACHE_DIR", str(tmp_path))
-    program = """
-import sys, numpy as np, fastgrad as fg
-w = np.arange(9.0).reshape(3, 3)
-def f(x):
-    return fg.scan(lambda c, r: (np.exp(-c) + np.linalg.solve(w + 20 * np.eye(3), c), c @ r), x, np.ones((4, 3)))
-made = fg.compile(f, native=True)
-print(made(np.ones(3))[0].sum(), made.program(np.ones(3)).facts["native"]["share"])
-print("subprocess" in sys.modules, "fastgrad._native.emit" in sys.modules)
-"""
-
-    def run():
-        done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
-        assert not done.returncode, done.stderr
-        return done.stdout.splitlines()
-
-    first, second = run(), run()
-    assert first[0] == second[0] and first[1] == "True True" and second[1] == "False False"
-    # A short key that stands for nothing, or for what is no key, is as good as none.
-    for path in (cache.directory()).glob("*.key"):
-        for text in ("", "x", "../../x 1.0", f"{'0' * 40} 1.0"):
-            path.write_text(text)
-    assert run()[0] == first[0]
-
-
-def test_a_program_is_looked_up_by_the_whole_command_of_the_compiler(monkeypatch):
-    program, keys = fg.compile(np.tanh).program(np.ones(3)), set()
-    for command in ("gcc", "gcc -O1", "gcc -O1 -g", "ccache gcc"):
-        monkeypatch.setenv("CC", command)
-        keys.add(cache.short_key(program))
-    assert len(keys) == 4
-
-
-@needs_compiler
-def test_the_directory_stays_small(tmp_path, monkeypatch):
-    monkeypatch.setenv("FASTGRAD_CACHE_DIR", str(tmp_path))
-    monkeypatch.setattr(cache, "MOST_BYTES", 40_000)
-    for k in range(4):
-        native(lambda x, k=k: x - 7 - k, np.ones(2))
-    files = list((tmp_path / "native").iterdir())
-    assert files and sum(f.stat().st_size for f in files) <= 80_000, files
-    assert not [f for f in files if f.name.startswith("work-")]
-
-
-@needs_compiler
-@pytest.mark.skipif(not hasattr(os, "fork") or ADDRESS_SANITIZER, reason="a fork beside a thread is not to be had")
-def test_fork_while_a_compiler_runs(tmp_path, monkeypatch):
-    program = """
-import os, sys, warnings, numpy as np, fastgrad as fg
-from fastgrad._native import background
-warnings.simplefilter("ignore")
-background.PAYS_AFTER = 1.0
-f = fg.compile(lambda x: np.sum(np.exp(x)), native="auto")
-for _ in range(5):
-    f(np.ones(3))
-child = os.fork()
-g = fg.compile(lambda x: np.sum(np.exp(x) + 1), native="auto")
-for _ in range(5):
-    g(np.ones(3))
-done = background.wait(30)
-if child == 0:
-    os._exit(0 if done and abs(f(np.ones(3)) - 3 * np.e) < 1e-12 else 1)
-print(os.waitpid(child, 0)[1], done)
-"""
-    environment = {**os.environ, "FASTGRAD_CACHE_DIR": str(tmp_path)}
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, env=environment)
-    assert done.stdout == "0 True\n", done.stderr
-
-
-@needs_compiler
-def test_exit_does_not_wait_for_a_compiler(tmp_path):
-    version = 'case "$*" in *--version*) echo cc 1.0; exit 0;; esac\n'
-    environment = {**os.environ, "CC": script(tmp_path / "cc", version + "sleep 50")}
-    program = """
-import time, numpy as np, fastgrad as fg
-from fastgrad._native import background
-background.PAYS_AFTER = 1.0
-f = fg.compile(np.exp, native="auto")
-for _ in range(5):
-    f(np.ones(3))
-time.sleep(0.3)
-"""
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=20, env=environment)
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
-
-
-@needs_compiler
-@pytest.mark.parametrize("n", [7, 15, 17])
-def test_a_view_of_what_the_same_loop_computes(n):
-    """The elements that do not fill a vector are computed beside unused ones, and are in memory after the loop only."""
-
-    def f(x):
-        reversed_rows = np.reshape(np.reshape(x, n)[::-1], (1, n))
-        return reversed_rows * x, np.sum(np.sin(np.tanh(x)), axis=1)
-
-    x = np.random.default_rng(n).standard_normal((1, n))
-    compiled = fg.compile(f, native=True)
-    for _ in range(3):
-        agree(compiled(x), fg.tree.map(np.asarray, f(fg.tensor(x))), "a view")

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from test_native import agree, needs_compiler, own_directory  # noqa: F401
+from _native import agree, needs_compiler, own_directory  # noqa: F401
 
 import fastgrad as fg
 from fastgrad._native import background

@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
+from _native import agree, needs_compiler, own_directory, rounds_as_compiled_now  # noqa: F401
 from _replay import random_graph
 from test_compile_graphs import KINDS, does_not_fit, draw_inputs
-from test_native import agree, needs_compiler, own_directory, rounds_as_compiled_now  # noqa: F401
 
 import fastgrad as fg
 from fastgrad._native import emit

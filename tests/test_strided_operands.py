@@ -3,9 +3,9 @@ reductions of rows between them. Compiled programs are compared with the eager r
 
 import numpy as np
 import pytest
+from _native import agree, native, needs_compiler
 from _replay import instructions
 from _replay import same as same_bits
-from test_native import agree, native, needs_compiler
 
 import fastgrad as fg
 
