@@ -411,7 +411,8 @@ class _Rows(Vector):
 
 def _index(start: np.ndarray, columns: np.ndarray) -> list[np.ndarray]:
     """Both arrays of one dtype, as SciPy takes them, and of the narrower one where they fit."""
-    dtype = np.int32 if columns.size < 2**31 else np.int64
+    largest = max(columns.size, int(columns.max(initial=0)))
+    dtype = np.int32 if largest < 2**31 else np.int64
     return [a.astype(dtype, copy=False) for a in (start, columns)]
 
 

@@ -241,7 +241,7 @@ def root(
     def values(x: np.ndarray, *args: Any) -> np.ndarray:
         y: np.ndarray = equations.values(x, *args)
         if y.size < x.size or (y.size > x.size and name != "lm"):  # which finds the least squares of more equations
-            count = f"{y.size} number{'s' * (y.size > 1)}"
+            count = f"{y.size} number{'s' * (y.size != 1)}"
             raise ValueError(f"root: f returned {count}, expected {x.size}, as many as x0 holds")
         return y
 
