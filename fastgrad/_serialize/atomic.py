@@ -2,7 +2,8 @@
 
 What is written goes to a temporary file in the same folder, is brought to the disk (fsync), and takes the name of the
 old file by one rename; then the folder is brought to the disk. A process that is killed at any moment leaves the old
-file or the new one. What it may leave beside it is the temporary file, whose name begins with a dot.
+file or the new one. Beside it may be left what has a name that begins with a dot: the temporary file, and a second
+name of the old file, which was about to be kept as the previous one.
 Whoever writes one holds a lock on it (flock, which ends with the process), so that others tell it from what was left.
 """
 
