@@ -66,7 +66,7 @@ _OF_SCIPY = {
 # Those of scipy.linalg that fastgrad.linalg has under the same names.
 _OF_SCIPY_LINALG = {
     "cho_factor", "cho_solve", "cholesky", "det", "eig", "eigh", "eigvals", "eigvalsh", "expm", "inv", "lstsq", "norm",
-    "pinv", "qr", "solve", "solve_triangular", "svd", "svdvals",
+    "pinv", "qr", "solve", "solve_triangular", "svd", "svdvals", "toeplitz",
 }  # fmt: skip
 
 
@@ -80,6 +80,8 @@ def _called(frame: types.FrameType, module: str) -> str:
     if module.startswith("scipy.stats."):  # a method of norm_gen or multivariate_normal_frozen, say
         owner = type(frame.f_locals.get("self")).__name__.removesuffix("_gen").removesuffix("_frozen")
         ours = getattr(sys.modules[__package__].stats, owner, None)  # this wing imports none above it
+        if ours is not None and name == "__init__":  # of a frozen distribution
+            return f"stats.{owner}"
         return f"stats.{owner}.{name}" if name[0] != "_" and hasattr(ours, name) else ""
     return name if name in _OF_SCIPY else ""
 

@@ -37,6 +37,39 @@ def test_a_polar_factor_has_an_exact_gradient_where_singular_values_are_equal():
         fg.check_grads(polar, (x,))
 
 
+def test_functions_of_equal_singular_values_lack_what_mixes_their_vectors_but_by_a_function_of_the_square():
+    """As the documentation says; the part that does not mix them is there."""
+
+    def again(a):
+        u, s, vh = L.svd(a, full_matrices=False)
+        return (u * s) @ vh
+
+    x = np.eye(3, 2)
+    whole = np.eye(6).reshape(3, 2, 3, 2)
+    found = fg.jacobian(again)(x)
+    turned = np.zeros_like(whole)  # the antisymmetric part, the diagonal, and what leaves the space
+    for i, j in ((0, 1), (1, 0)):
+        turned[i, j, i, j], turned[i, j, j, i] = 0.5, -0.5
+    turned[0, 0, 0, 0] = turned[1, 1, 1, 1] = turned[2, 0, 2, 0] = turned[2, 1, 2, 1] = 1.0
+    np.testing.assert_allclose(found, turned, atol=1e-14)
+
+    def of_values(f):
+        return lambda x: x @ L.funm_symmetric(x.T @ x, lambda w: f(fg.sqrt(w)) / fg.sqrt(w))
+
+    np.testing.assert_allclose(fg.jacobian(of_values(lambda s: s))(x), whole, atol=1e-13)
+    fg.check_grads(of_values(fg.log1p), (x,), order=2)
+    fg.check_grads(of_values(fg.log1p), (np.linalg.qr(TALL)[0],), order=2)
+
+
+def test_functions_that_depend_on_the_basis_of_equal_eigenvalues_get_the_derivative_without_turns():
+    g = fg.grad(lambda a: L.eigh(symmetric(a)).eigenvectors[0, 0])(np.eye(3))
+    np.testing.assert_array_equal(g, np.zeros((3, 3)))
+    v = np.linalg.eigh(2 * DEGENERATE)[1]
+    g = fg.grad(lambda a: fg.sum(L.eigh(symmetric(a)).eigenvectors[:, 0] ** 2 * np.arange(3)))(DEGENERATE)
+    assert np.isfinite(g).all()
+    np.testing.assert_allclose(v[:, :2].T @ g @ v[:, :2], 0, atol=1e-14)
+
+
 def test_gradients_are_finite_where_formulas_divide_by_0():
     for x in (np.eye(3), np.zeros((3, 3)), np.ones((3, 3))):
         for f in (eigh_parts, svd_parts, lambda a: svd_parts(a, True)):

@@ -477,10 +477,67 @@ def test_shapes_that_do_not_fit():
 
 
 def test_unknown_options():
-    with pytest.raises(ValueError, match="solve: expected assume_a as 'gen' or 'pos', got 'sym'"):
-        fg.linalg.solve(np.eye(2), np.ones(2), assume_a="sym")
+    for wrong in ("triangular", ["sym"]):
+        with pytest.raises(ValueError, match="solve: expected assume_a as one of 'gen', .*, or None, got .*triang|sym"):
+            fg.linalg.solve(np.eye(2), np.ones(2), assume_a=wrong)
     with pytest.raises(ValueError, match="solve_triangular: expected trans as 0, 1, 2, 'N', 'T' or 'C', got 3"):
         fg.linalg.solve_triangular(np.eye(2), np.ones(2), trans=3)
+
+
+@pytest.mark.parametrize(
+    "names, structured",
+    [
+        ((None, "gen", "general"), lambda a: a),
+        (("pos", "positive definite", "sym", "symmetric", "her", "hermitian"), lambda a: a @ np.swapaxes(a, -1, -2)),
+        (("sym",), lambda a: a + np.swapaxes(a, -1, -2) - 3 * np.eye(a.shape[-1])),
+        (("diagonal",), lambda a: a * np.eye(a.shape[-1])),
+        (("banded", "tridiagonal"), lambda a: np.tril(np.triu(a, -1), 1)),
+        (("upper triangular",), np.triu),
+        (("lower triangular",), np.tril),
+    ],
+    ids=lambda p: p[0] if isinstance(p, tuple) else "",
+)
+def test_structures_of_equations(names, structured):
+    for dtype in FLOATS:
+        for lead in ((), (2, 3)):
+            a, b = structured(matrices(5, lead, np.float64)).astype(dtype), right(5, dtype=dtype)
+            for name in names:
+                expected = np.linalg.solve(a, b[:, None])[..., 0] if lead else scipy.linalg.solve(a, b, assume_a=name)
+                got = fg.linalg.solve(a, b if not lead else b[:, None], assume_a=name)
+                close(got if not lead else got[..., 0], expected, dtype, name)
+    a, b = structured(matrices(3)), right(3, 2)
+    solve = lambda a, b: fg.linalg.solve(a, b, assume_a=names[0])
+    if names[0] != "pos":  # tested with symmetric changes elsewhere
+        fg.check_grads(solve, (a, b), order=2)
+    np.testing.assert_allclose(fg.compile(solve)(a, b), solve(a, b).numpy(), rtol=1e-12)
+    with pytest.raises(LinAlgError, match="^solve: "):
+        fg.compile(solve)(0 * a, b)
+    with pytest.raises(LinAlgError, match=r"^solve: .*\(2, 3\)"):
+        solve(np.ones((2, 3)), b)
+
+
+def test_structures_say_what_is_read():
+    a, b = matrices(3) + 1, right(3)
+    for name, read in (
+        ("diagonal", np.diag(np.diag(a))), ("upper triangular", np.triu(a)), ("lower triangular", np.tril(a)),
+        ("tridiagonal", np.tril(np.triu(a, -1), 1)), ("sym", symmetric(a)),
+    ):  # fmt: skip
+        close(fg.linalg.solve(a, b, assume_a=name), np.linalg.solve(read, b), np.float64, name)
+    g = fg.grad(lambda a: fg.linalg.solve(a, b, assume_a="sym").sum())(a)
+    np.testing.assert_allclose(g, g.T)
+
+
+def test_toeplitz():
+    rng = np.random.default_rng(0)
+    for c, r in (((4,), None), ((4,), (3,)), ((2, 4), (3,)), ((2, 4), (2, 1)), ((), None), ((3,), (0,)), ((0,), None)):
+        c, r = rng.normal(size=c), None if r is None else rng.normal(size=r)
+        np.testing.assert_array_equal(fg.linalg.toeplitz(c, r).numpy(), scipy.linalg.toeplitz(c, r))
+    assert fg.linalg.toeplitz([1, 2], [3.0, 4.0]).tolist() == [[1.0, 4.0], [2.0, 1.0]]
+    c, r = rng.normal(size=4), rng.normal(size=3)
+    fg.check_grads(fg.linalg.toeplitz, (c, r), order=2)
+    np.testing.assert_array_equal(fg.compile(fg.linalg.toeplitz)(c, r), scipy.linalg.toeplitz(c, r))
+    np.testing.assert_array_equal(fg.vmap(fg.linalg.toeplitz)(c[:3, None] * c, r[:, None] * r)[1],
+                                  scipy.linalg.toeplitz(c[1] * c, r[1] * r))  # fmt: skip
 
 
 def test_scipys_functions_name_ours():
@@ -488,7 +545,7 @@ def test_scipys_functions_name_ours():
     b = np.ones(2)
     for name, args in [
         ("cholesky", (t,)), ("cho_factor", (t,)), ("cho_solve", ((t, True), b)), ("det", (t,)), ("inv", (t,)),
-        ("norm", (t,)), ("solve", (t, b)), ("solve_triangular", (t, b)),
+        ("norm", (t,)), ("solve", (t, b)), ("solve_triangular", (t, b)), ("toeplitz", (t[0],)),
     ]:  # fmt: skip
         with pytest.raises(TypeError, match=f"Instead of SciPy's {name} use fastgrad.linalg.{name}$"):
             getattr(scipy.linalg, name)(*args)

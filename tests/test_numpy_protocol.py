@@ -51,6 +51,7 @@ CALLS |= {
 OTHERWISE = {
     "apply_along_axis": lambda t, u: (lambda row: row * 2, 1, t),
     "choose": lambda t, u: (np.array([[0, 1, 1], [1, 1, 0]]), [t, u]),
+    "compress": lambda t, u: ([True, False, True], t, 1),
     "convolve": lambda t, u: (t[0], u[0]), "correlate": lambda t, u: (t[0], u[0]),
     "diag_indices_from": lambda t, u: (t[:, :2],), "dsplit": lambda t, u: (t[None], 3),
     "ix_": lambda t, u: (t[0], u[1]), "polyval": lambda t, u: (t[0], u),

@@ -103,7 +103,15 @@ def test_quantiles(name):
     for more in ((), others(name)):
         found = ours(name, "ppf")(q, *shapes, *more).numpy()
         np.testing.assert_allclose(found, theirs(name, "ppf", q, *shapes, *more), rtol=1e-12, atol=1e-15)
+        far = [] if name in ("f", "truncnorm") else [1e-200, 1e-20, 1e-9]  # there SciPy's are wrong
+        small = np.append(q, far)
+        found = ours(name, "isf")(small, *shapes, *more).numpy()
+        np.testing.assert_allclose(found, theirs(name, "isf", small, *shapes, *more), rtol=1e-12, atol=1e-15)
     p = np.array([1e-4, 0.3, 0.7])
+    if name not in ("beta", "truncnorm", "uniform"):  # numbers close to the upper bound are not dense
+        tail = np.array([1e-40, 1e-9])
+        again = ours(name, "sf")(ours(name, "isf")(tail, *shapes), *shapes).numpy()
+        np.testing.assert_allclose(again, tail, rtol=1e-10)
     np.testing.assert_allclose(ours(name, "cdf")(ours(name, "ppf")(p, *shapes), *shapes).numpy(), p, rtol=1e-10)
 
 
@@ -298,6 +306,7 @@ def test_derivatives(name, method):
 def test_derivatives_of_quantiles(name):
     arguments = (np.array([0.2, 0.7]), *CONTINUOUS[name][0], 0.3, 1.7)
     fg.check_grads(ours(name, "ppf"), arguments, order=2, atol=1e-5, rtol=1e-5)
+    fg.check_grads(ours(name, "isf"), arguments, order=2, atol=1e-5, rtol=1e-5)
 
 
 def test_derivatives_at_the_middle_are_those_of_smooth_functions():
@@ -417,7 +426,6 @@ def test_distributions_are_copied():
         (lambda s: s.norm.cdf(1.0, 0.0, loc=0), TypeError, "stats.norm.cdf: the parameter 'loc' is given twice"),
         (lambda s: s.poisson.pmf(1, 2.0, scale=1), TypeError, "the parameter 'scale' is not among mu, loc"),
         (lambda s: s.vonmises.ppf(0.5, 2.0), NotImplementedError, "stats.vonmises.ppf: they have no closed form"),
-        (lambda s: s.multivariate_normal.logpdf(1.0), ValueError, "expected x as vectors in the last axis"),
         (lambda s: s.multivariate_normal.logpdf(np.ones(3), np.ones(2)), ValueError, "expected vectors of length 3"),
         (lambda s: s.multivariate_normal.logpdf(np.ones(3), cov=np.eye(2)), ValueError, "expected (3, 3)"),
         (lambda s: s.multivariate_normal.logpdf(np.ones(1), cov=1, chol=[[1.0]]), ValueError, "cov or chol, got both"),
@@ -427,7 +435,11 @@ def test_distributions_are_copied():
         (lambda s: s.wishart.logpdf(np.eye(2), 4, np.eye(3)), ValueError, "do not fit"),
         (lambda s: s.gamma(2.0), TypeError, "as in fastgrad.stats.gamma.logpdf(x, a, loc, scale)"),
         (lambda s: s.nbinom(2, 0.5), TypeError, "as in fastgrad.stats.nbinom.logpmf(x, n, p, loc)"),
-        (lambda s: s.multivariate_normal(cov=1), TypeError, "multivariate_normal.logpdf(x, mean, cov, chol)"),
+        (
+            lambda s: s.multivariate_normal(cov=1),
+            TypeError,
+            "multivariate_normal.logpdf(x, mean, cov, allow_singular, chol)",
+        ),
         (lambda s: s.multinomial(3, [0.5, 0.5]), TypeError, "as in fastgrad.stats.multinomial.logpmf(x, n, p)"),
         (lambda s: s.multinomial.logpdf([1, 2], 3), AttributeError, "multinomial has no method 'logpdf'; use logpmf"),
         (lambda s: s.dirichlet.rvs(), AttributeError, "dirichlet has no method 'rvs'; random numbers are in"),
@@ -450,9 +462,10 @@ def test_methods_of_scipy_name_ours():
         (lambda s: s.gamma.pdf(1.0, t), "gamma.pdf"), (lambda s: s.poisson.logpmf(1, t), "poisson.logpmf"),
         (lambda s: s.multivariate_normal.logpdf(t), "multivariate_normal.logpdf"),
         (lambda s: s.multivariate_normal([0.0, 0.0]).logpdf(t), "multivariate_normal.logpdf"),
+        (lambda s: s.multivariate_normal(t), "multivariate_normal"),
         (lambda s: s.dirichlet.logpdf(t, [1.0, 2.0]), "dirichlet.logpdf"),
     ):  # fmt: skip
-        name = ours_.partition(".")[2]
+        name = ours_.rpartition(".")[2]
         with pytest.raises(TypeError, match=re.escape(f"Instead of SciPy's {name} use fastgrad.stats.{ours_}") + "$"):
             call(scipy_stats)
     for call in (lambda s: s.rankdata(t), lambda s: s.norm.interval(t)):  # what we do not have
@@ -490,6 +503,36 @@ def test_multivariate_normal(method):
                    atol=1e-5, rtol=1e-5)  # fmt: skip
     fg.check_grads(lambda x, c: ours_(x, chol=c), (x[0], np.linalg.cholesky(MATRIX)), order=2, atol=1e-5, rtol=1e-5)
     fg.check_grads(lambda x, v: ours_(x, mean, v), (x[0], np.array([1.0, 2.0, 0.5])), order=2, atol=1e-5, rtol=1e-5)
+
+
+def test_a_multivariate_normal_of_one_number():
+    """A number, and a vector of numbers where the mean or the covariance says so, are points as in SciPy."""
+    for arguments in (
+        (0.3,), (0.3, 0.1, 2.0), (0.3, [0.1], 2.0), ([0.3, 0.4], [0.1], 2.0), ([0.3, 0.4], [0.1], [2.0]),
+        ([0.3, 0.4], None, [[2.0]]), ([0.3, 0.4], 0.1, [[2.0]]), ([[0.3], [0.4]], [0.1], 2.0),
+    ):  # fmt: skip
+        found = fg.stats.multivariate_normal.logpdf(*arguments)
+        np.testing.assert_allclose(found.numpy(), scipy_stats.multivariate_normal.logpdf(*arguments), rtol=1e-14)
+
+
+def test_a_singular_covariance():
+    rng = np.random.default_rng(0)
+    logpdf = fg.stats.multivariate_normal.logpdf
+    a, mean, weights = rng.normal(size=(4, 2)), rng.normal(size=4), rng.normal(size=(3, 2))
+    inside = mean + weights @ a.T
+    for x, cov in ((inside, a @ a.T), (inside + 1, a @ a.T), (inside, np.eye(4)), (mean, [1.0, 2.0, 0.0, 0.0])):
+        found, expected = logpdf(x, mean, cov, True), scipy_stats.multivariate_normal.logpdf(x, mean, cov, True)
+        np.testing.assert_allclose(found.numpy(), expected, rtol=1e-9)
+        compiled = fg.compile(lambda x, mean, cov: logpdf(x, mean, cov, True))
+        np.testing.assert_allclose(compiled(x, mean, np.array(cov)), expected, rtol=1e-9)
+    covariances = np.stack([a @ a.T, np.eye(4)])
+    each = [logpdf(inside[0], mean, cov, True).item() for cov in covariances]
+    np.testing.assert_allclose(logpdf(inside[0], mean, covariances, True).numpy(), each, rtol=1e-9)
+    assert np.isnan(logpdf(mean, mean, [1.0, 2.0, -1.0, 0.0], True).item())
+    for factor in (a, np.eye(4)[:, :2]):  # also with equal eigenvalues
+        of_factor = lambda w, m, a: logpdf(m + w @ a.T, m, a @ a.T, True)
+        fg.check_grads(of_factor, (weights, mean, factor), order=2)
+    fg.check_grads(lambda x, cov: logpdf(x, mean, cov + cov.T, True), (inside, np.eye(4)), order=2)
 
 
 @pytest.mark.parametrize("method", ["logpdf", "pdf"])

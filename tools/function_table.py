@@ -229,13 +229,13 @@ def section_of_unseen(module: types.ModuleType, switched: dict[str, str]) -> str
 def distributions() -> str:
     kinds = (scipy.stats.rv_continuous, scipy.stats.rv_discrete, type(scipy.stats.multivariate_normal).__mro__[1])
     theirs = sorted(n for n, d in vars(scipy.stats).items() if isinstance(d, kinds) and not n.startswith("_"))
-    methods = "logpdf pdf logpmf pmf cdf logcdf sf logsf ppf".split()
+    methods = "logpdf pdf logpmf pmf cdf logcdf sf logsf ppf isf".split()
     rows = []
     for name in fg.stats.__all__:
         distribution = getattr(fg.stats, name)
         there = [m for m in methods if m in dir(distribution)]
         if getattr(distribution, "no_quantiles", ""):
-            there.remove("ppf")
+            there = [m for m in there if m not in ("ppf", "isf")]
         found = [f"`{m}`" for m in there]
         rows.append(f"| `{name}` | {', '.join(found)} |")
     rest = [name for name in theirs if name not in fg.stats.__all__]

@@ -72,7 +72,7 @@ def check_device(device, str name not None):
 
 
 @public
-def asarray(data, dtype=None, *, device=None, copy=None):
+def asarray(a, dtype=None, *, device=None, copy=None):
     """A tensor on the memory of an ndarray, where dtype and layout allow; a tensor is returned as it is.
 
     A later change of the ndarray shows in the tensor. What a gradient needs of such shared memory is copied when the
@@ -92,12 +92,12 @@ def asarray(data, dtype=None, *, device=None, copy=None):
     if device is not None:
         check_device(device, "asarray")
     if copy is not None:
-        return copied_or_not(data, dtype, copy)
-    data = joined(data, "asarray")
-    if isinstance(data, Tensor):
-        data = strong(data)
-        return data if dtype is None or data.dtype == np.dtype(dtype) else astype(data, dtype)
-    return wrap_array(array_from(with_dtype(data, dtype, "asarray"), share=True))
+        return copied_or_not(a, dtype, copy)
+    a = joined(a, "asarray")
+    if isinstance(a, Tensor):
+        a = strong(a)
+        return a if dtype is None or a.dtype == np.dtype(dtype) else astype(a, dtype)
+    return wrap_array(array_from(with_dtype(a, dtype, "asarray"), share=True))
 
 
 cdef Tensor copied_or_not(data, dtype, bint copy):

@@ -82,7 +82,7 @@ def summed_dtype(dtype):
 
 
 @public
-def sum(x, axis=None, keepdims=False, *, dtype=None, out=None, initial=None, where=None):
+def sum(a, axis=None, keepdims=False, *, dtype=None, out=None, initial=None, where=None):
     """Sum of elements over axes.
 
     ``axis`` is an int, a tuple of ints, or None for all; ``keepdims`` keeps the axes with length 1. float32 and
@@ -96,12 +96,12 @@ def sum(x, axis=None, keepdims=False, *, dtype=None, out=None, initial=None, whe
     if keepdims is not False and keepdims is not True:
         keepdims, dtype = composed.third_argument("sum", keepdims, dtype)
     if dtype is not None or out is not None or initial is not None or where is not None:
-        return composed.reduced_with("sum", x, axis, keepdims, dtype, out, initial, where)
-    return reduction(FG_OP_sum, x, axis, keepdims, "sum")
+        return composed.reduced_with("sum", a, axis, keepdims, dtype, out, initial, where)
+    return reduction(FG_OP_sum, a, axis, keepdims, "sum")
 
 
 @public
-def max(x, axis=None, keepdims=False, *, out=None, initial=None, where=None):
+def max(a, axis=None, keepdims=False, *, out=None, initial=None, where=None):
     """Largest element over axes; elements that tie share the gradient equally. nan if any element is nan.
 
     Keywords as in ``sum``; with ``where``, ``initial`` must be given, else ValueError.
@@ -111,12 +111,12 @@ def max(x, axis=None, keepdims=False, *, out=None, initial=None, where=None):
     tensor([2., 4.])
     """
     if out is not None or initial is not None or where is not None:
-        return composed.reduced_with("max", x, axis, keepdims, None, out, initial, where)
-    return reduction(FG_OP_max, x, axis, keepdims, "max")
+        return composed.reduced_with("max", a, axis, keepdims, None, out, initial, where)
+    return reduction(FG_OP_max, a, axis, keepdims, "max")
 
 
 @public
-def min(x, axis=None, keepdims=False, *, out=None, initial=None, where=None):
+def min(a, axis=None, keepdims=False, *, out=None, initial=None, where=None):
     """Smallest element over axes; elements that tie share the gradient equally. nan if any element is nan.
 
     Keywords as in ``sum``; with ``where``, ``initial`` must be given, else ValueError.
@@ -126,12 +126,12 @@ def min(x, axis=None, keepdims=False, *, out=None, initial=None, where=None):
     tensor([1., 3.])
     """
     if out is not None or initial is not None or where is not None:
-        return composed.reduced_with("min", x, axis, keepdims, None, out, initial, where)
-    return reduction(FG_OP_min, x, axis, keepdims, "min")
+        return composed.reduced_with("min", a, axis, keepdims, None, out, initial, where)
+    return reduction(FG_OP_min, a, axis, keepdims, "min")
 
 
 @public
-def mean(x, axis=None, keepdims=False, *, dtype=None, out=None, where=None):
+def mean(a, axis=None, keepdims=False, *, dtype=None, out=None, where=None):
     """Arithmetic mean of elements over axes: their sum over their number (nan for none). Keywords as in ``sum``.
 
     >>> import fastgrad as fg
@@ -141,8 +141,8 @@ def mean(x, axis=None, keepdims=False, *, dtype=None, out=None, where=None):
     if keepdims is not False and keepdims is not True:
         keepdims, dtype = composed.third_argument("mean", keepdims, dtype)
     if dtype is not None or out is not None or where is not None:
-        return composed.reduced_with("mean", x, axis, keepdims, dtype, out, None, where)
-    cdef Tensor operand = as_tensor(x, "mean")
+        return composed.reduced_with("mean", a, axis, keepdims, dtype, out, None, where)
+    cdef Tensor operand = as_tensor(a, "mean")
     if operand.t.array.dtype > FG_FLOAT64:
         operand = cast_integers(operand, FLOAT64)
     cdef uint32_t bits
@@ -160,7 +160,7 @@ def mean(x, axis=None, keepdims=False, *, dtype=None, out=None, where=None):
 
 
 @public
-def reshape(x, shape, order="C", *, copy=None):
+def reshape(a, shape, order="C", *, copy=None):
     """The same elements in another shape; one length may be -1 and is worked out.
 
     ``order="F"`` reads and places the elements with the first index changing fastest, ``"C"`` with the last; ``"A"`` is
@@ -174,7 +174,7 @@ def reshape(x, shape, order="C", *, copy=None):
     tensor([[1., 3.],
             [2., 4.]])
     """
-    cdef Tensor operand = as_tensor(x, "reshape")
+    cdef Tensor operand = as_tensor(a, "reshape")
     if order != "C" and order != "A":
         if order != "F":
             raise ValueError(f"reshape: expected order as 'C', 'F' or 'A', got {order!r}")
@@ -217,21 +217,21 @@ cdef int64_t index_number(item, str name, what) except? -2:
 
 
 @public
-def transpose(x, axes=None):
+def transpose(a, axes=None):
     """The axes in another order: reversed, or as the permutation ``axes`` says.
 
     >>> import fastgrad as fg
     >>> fg.transpose(fg.zeros((2, 3, 4)), (2, 0, 1)).shape
     (4, 2, 3)
     """
-    cdef Tensor operand = as_tensor(x, "transpose")
+    cdef Tensor operand = as_tensor(a, "transpose")
     cdef int64_t order[FG_MAX_NDIM]
     cdef int i, ndim = operand.t.array.shape.ndim
     if axes is None:
         for i in range(ndim):
             order[i] = ndim - 1 - i
     else:
-        numbers = [normal_axis(a, ndim, "transpose") for a in (axes if isinstance(axes, (tuple, list)) else (axes,))]
+        numbers = [normal_axis(i, ndim, "transpose") for i in (axes if isinstance(axes, (tuple, list)) else (axes,))]
         if sorted(numbers) != list(range(ndim)):
             raise ValueError(f"transpose: expected each axis of shape {operand.shape} once, got the axes {axes!r}")
         for i in range(ndim):
@@ -240,7 +240,7 @@ def transpose(x, axes=None):
 
 
 @public
-def broadcast_to(x, shape):
+def broadcast_to(array, shape):
     """Stretched to a shape by repeating along axes of length 1 and new leading axes.
 
     >>> import fastgrad as fg
@@ -257,7 +257,7 @@ def broadcast_to(x, shape):
         if dim[n] < 0:
             raise ValueError(f"broadcast_to: expected lengths that are 0 or more, got {shape}")
         n += 1
-    return apply_one(FG_OP_broadcast_to, as_tensor(x, "broadcast_to"), n, dim)
+    return apply_one(FG_OP_broadcast_to, as_tensor(array, "broadcast_to"), n, dim)
 
 
 cdef extern from "Python.h":

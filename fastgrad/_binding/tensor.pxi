@@ -31,6 +31,12 @@ cdef int refuse_tracked(Tensor x, str name) except -1:
     return 0
 
 
+cdef no_memory(str name):
+    """The error of an attribute of ndarrays that is about their memory."""
+    return AttributeError(f"a tensor has no {name}, as its memory is the core's; use x.detach().numpy().{name}"
+                          + frames.instead_of_theirs())
+
+
 cdef int refuse_in_transform(Tensor x, str name) except -1:
     if x.t.node != NULL and fg_transform:
         raise TypeError(f"{name}: a tensor that is being differentiated would silently become a constant; use "
@@ -211,6 +217,76 @@ cdef class Tensor:
         """The elements as nested lists of numbers (one number, if there are no axes); TypeError as for ``numpy``."""
         refuse_in_transform(self, "tolist")
         return view_of(self.t.array, False).tolist()
+
+    def tobytes(self, order="C"):
+        """The bytes of the elements, as ``numpy.ndarray.tobytes``; TypeError as for ``numpy``."""
+        refuse_in_transform(self, "tobytes")
+        return view_of(self.t.array, False).tobytes(order)
+
+    def tofile(self, file, sep="", format="%s"):
+        """The elements written into a file, as by ``numpy.ndarray.tofile``; TypeError as for ``numpy``."""
+        refuse_in_transform(self, "tofile")
+        view_of(self.t.array, False).tofile(file, sep, format)
+
+    @property
+    def flat(self):
+        """Refused: ``ravel`` has the elements in one axis."""
+        raise AttributeError("a tensor has no flat; use x.ravel(), or x.at[index].set(values) for a changed one")
+
+    @property
+    def flags(self):
+        """Refused: ``detach().numpy()`` has them."""
+        raise no_memory("flags")
+
+    @property
+    def strides(self):
+        """Refused: ``detach().numpy()`` has them."""
+        raise no_memory("strides")
+
+    @property
+    def base(self):
+        """Refused: ``detach().numpy()`` has one."""
+        raise no_memory("base")
+
+    @property
+    def data(self):
+        """Refused: ``detach().numpy()`` has it."""
+        raise no_memory("data")
+
+    @property
+    def ctypes(self):
+        """Refused: ``detach().numpy()`` has it."""
+        raise no_memory("ctypes")
+
+    @property
+    def byteswap(self):
+        """Refused: ``detach().numpy()`` has it."""
+        raise no_memory("byteswap")
+
+    @property
+    def getfield(self):
+        """Refused: ``detach().numpy()`` has it."""
+        raise no_memory("getfield")
+
+    @property
+    def setfield(self):
+        """Refused: ``detach().numpy()`` has it."""
+        raise no_memory("setfield")
+
+    @property
+    def setflags(self):
+        """Refused: ``detach().numpy()`` has it."""
+        raise no_memory("setflags")
+
+    @property
+    def dump(self):
+        """Refused: ``pickle.dump`` and ``fastgrad.save`` write tensors."""
+        raise AttributeError("a tensor has no dump; use pickle.dump(x, file) or fastgrad.save(path, x)")
+
+    @property
+    def dumps(self):
+        """Refused: ``pickle.dumps`` makes bytes of tensors."""
+        raise AttributeError("a tensor has no dumps; use pickle.dumps(x)")
 
     def detach(self):
         """The same values as a constant: no gradient passes through the result."""
@@ -589,6 +665,23 @@ cdef class Tensor:
         """Refused: NumPy's works in place; ``fastgrad.partition`` of this tensor returns another one."""
         raise TypeError("partition: a tensor is not partitioned in place; write x = fastgrad.partition(x, kth)")
 
+    def fill(self, value):
+        """Refused: write ``x[...] = value``, which is recorded."""
+        raise TypeError("fill: write x[...] = value, or x = fastgrad.full_like(x, value)")
+
+    def put(self, indices, values, mode="raise"):
+        """Refused: NumPy's counts along the raveled array; ``x.at[index].set(values)`` returns another tensor."""
+        raise TypeError("put: write x = x.ravel().at[indices].set(values).reshape(x.shape)")
+
+    def resize(self, *new_shape, refcheck=True):
+        """Refused: NumPy's works in place; ``fastgrad.resize`` of this tensor returns another one."""
+        raise TypeError("resize: a tensor is not resized in place; write x = fastgrad.resize(x, new_shape)")
+
+    def view(self, dtype=None, type=None):
+        """Refused: the bytes of a tensor are of one dtype; ``reshape`` and ``astype`` are recorded."""
+        raise TypeError("view: write x.reshape(shape) or x.astype(dtype), or x.detach().numpy().view(dtype) for other "
+                        "bytes")
+
     def searchsorted(self, v, side="left", sorter=None):
         """``fastgrad.searchsorted`` in this tensor."""
         return composed.searchsorted(self, v, side, sorter)
@@ -616,6 +709,36 @@ cdef class Tensor:
     def clip(self, min=None, max=None):
         """``fastgrad.clip`` of this tensor."""
         return composed.clip(self, min, max)
+
+    def round(self, decimals=0):
+        """``fastgrad.round`` of this tensor."""
+        return composed.round(self, decimals)
+
+    def choose(self, choices, mode="raise"):
+        """``fastgrad.choose`` among the choices by the integers of this tensor."""
+        return composed.choose(self, choices, mode)
+
+    def compress(self, condition, axis=None):
+        """``fastgrad.compress`` of this tensor: what is at the places of an axis where a condition is true."""
+        return composed.compress(condition, self, axis)
+
+    def conj(self):
+        """``fastgrad.conj`` of this tensor, which is real."""
+        return composed.conj(self)
+
+    def conjugate(self):
+        """``fastgrad.conj`` of this tensor, which is real."""
+        return composed.conj(self)
+
+    @property
+    def real(self):
+        """``fastgrad.real`` of this tensor: its elements, as all dtypes are real."""
+        return composed.real(self)
+
+    @property
+    def imag(self):
+        """``fastgrad.imag`` of this tensor: zeros, as all dtypes are real."""
+        return composed.imag(self)
 
     def dot(self, other):
         """``fastgrad.dot`` of this tensor and another."""

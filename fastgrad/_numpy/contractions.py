@@ -269,16 +269,16 @@ def cross(
 
 
 def trace(
-    x: TensorLike, offset: int = 0, axis1: int = 0, axis2: int = 1, dtype: Any = None, out: None = None
+    a: TensorLike, offset: int = 0, axis1: int = 0, axis2: int = 1, dtype: Any = None, out: None = None
 ) -> Tensor:
-    """The sum of ``diagonal(x, offset, axis1, axis2)``, in a dtype if one is given; ``out`` raises TypeError.
+    """The sum of ``diagonal(a, offset, axis1, axis2)``, in a dtype if one is given; ``out`` raises TypeError.
 
     >>> import fastgrad as fg
     >>> fg.trace([[1.0, 2.0], [3.0, 4.0]])
     tensor(5.)
     """
     refuse_out("trace", out)
-    return _core.sum(diagonal(x, offset, axis1, axis2), -1, dtype=dtype)
+    return _core.sum(diagonal(a, offset, axis1, axis2), -1, dtype=dtype)
 
 
 # ---- any number of factors -------------------------------------------------------------------------------------------

@@ -109,7 +109,7 @@ def unique(
     return (first, *found) if found else first
 
 
-def unique_all(x: TensorLike, /) -> UniqueAllResult:
+def unique_all(x: TensorLike) -> UniqueAllResult:
     """The distinct elements in ascending order; the position of the first of each in the raveled array; in x's shape,
     the number of each element's value among them; and how often each occurs. Each nan is distinct. Gradients and traces
     as for ``unique``.
@@ -125,7 +125,7 @@ def unique_all(x: TensorLike, /) -> UniqueAllResult:
     return UniqueAllResult(values, index, reshape(inverse, x.shape), counts)
 
 
-def unique_counts(x: TensorLike, /) -> UniqueCountsResult:
+def unique_counts(x: TensorLike) -> UniqueCountsResult:
     """The distinct elements in ascending order, and how often each occurs; see ``unique_all``.
 
     >>> import fastgrad as fg
@@ -137,7 +137,7 @@ def unique_counts(x: TensorLike, /) -> UniqueCountsResult:
     return UniqueCountsResult(*unique(x, return_counts=True, equal_nan=False))
 
 
-def unique_inverse(x: TensorLike, /) -> UniqueInverseResult:
+def unique_inverse(x: TensorLike) -> UniqueInverseResult:
     """The distinct elements in ascending order, and in x's shape the number of each element's value among them; see
     ``unique_all``.
 
@@ -152,7 +152,7 @@ def unique_inverse(x: TensorLike, /) -> UniqueInverseResult:
     return UniqueInverseResult(values, reshape(inverse, x.shape))
 
 
-def unique_values(x: TensorLike, /) -> Tensor:
+def unique_values(x: TensorLike) -> Tensor:
     """The distinct elements in ascending order; see ``unique_all``.
 
     >>> import fastgrad as fg

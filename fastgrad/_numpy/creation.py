@@ -44,7 +44,11 @@ def _creator(
 ) -> Callable[..., Tensor]:
     """NumPy's function for tensors. ``arguments`` has its signature."""
 
+    names = inspect.signature(arguments).parameters
+
     def create(*args: Any, requires_grad: builtins.bool = False, **kwargs: Any) -> Any:
+        if "a" in kwargs and "a" in names:
+            args = (kwargs.pop("a"), *args)
         like, values = (args[:1], args[1:]) if function.__name__.endswith("_like") else ((), args)
         if function in _OF_TENSORS and builtins.any(isinstance(a, Tensor) for a in (*values, *kwargs.values())):
             if requires_grad:
@@ -191,13 +195,19 @@ def _of_value(
 
 
 def _like(
-    x: Any, /, dtype: Any = None, order: str = "K", subok: builtins.bool = True, shape: Any = None, *,
+    a: Any, dtype: Any = None, order: str = "K", subok: builtins.bool = True, shape: Any = None, *,
     device: Any = None, requires_grad: builtins.bool = False,
 ) -> None: ...  # fmt: skip
 
 
 def _value_like(
-    x: Any, /, fill_value: Any, dtype: Any = None, order: str = "K", subok: builtins.bool = True, shape: Any = None, *,
+    a: Any, fill_value: Any, dtype: Any = None, order: str = "K", subok: builtins.bool = True, shape: Any = None, *,
+    device: Any = None, requires_grad: builtins.bool = False,
+) -> None: ...  # fmt: skip
+
+
+def _unset_like(
+    prototype: Any, /, dtype: Any = None, order: str = "K", subok: builtins.bool = True, shape: Any = None, *,
     device: Any = None, requires_grad: builtins.bool = False,
 ) -> None: ...  # fmt: skip
 
@@ -252,7 +262,7 @@ ones_like = _creator(
 )
 empty_like = _creator(
     np.empty_like,
-    _like,
+    _unset_like,
     "A tensor whose values are not set, of the shape and dtype of another.",
     "fg.empty_like([1.0]).shape\n    (1,)",
 )

@@ -19,14 +19,14 @@ if TYPE_CHECKING:
     from .typing import TensorLike
 
 
-def diagonal(x: TensorLike, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Tensor:
+def diagonal(a: TensorLike, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Tensor:
     """The elements whose indices along two axes are equal, or differ by offset, along a new last axis.
 
     >>> import fastgrad as fg
     >>> fg.diagonal([[1.0, 2.0], [3.0, 4.0]])
     tensor([1., 4.])
     """
-    x, k = asarray(x), operator.index(offset)
+    x, k = asarray(a), operator.index(offset)
     i, j = one_axis(axis1, x.ndim, "diagonal"), one_axis(axis2, x.ndim, "diagonal")
     normal_axes((i, j), x.ndim, "diagonal")
     rest = [a for a in range(x.ndim) if a not in (i, j)]
@@ -39,7 +39,7 @@ def diagonal(x: TensorLike, offset: int = 0, axis1: int = 0, axis2: int = 1) -> 
     return flat[(..., slice(start, start + count * (n + 1) - n if count else start, n + 1))]
 
 
-def diag(x: TensorLike, k: int = 0) -> Tensor:
+def diag(v: TensorLike, k: int = 0) -> Tensor:
     """The k-th diagonal of a matrix, or of a vector the matrix with this diagonal and zeros elsewhere.
 
     Raises ValueError for any other number of axes.
@@ -49,7 +49,7 @@ def diag(x: TensorLike, k: int = 0) -> Tensor:
     tensor([[1., 0.],
             [0., 2.]])
     """
-    x, k = asarray(x), operator.index(k)
+    x, k = asarray(v), operator.index(k)
     if x.ndim == 2:
         return diagonal(x, k)
     if x.ndim != 1:
@@ -59,7 +59,7 @@ def diag(x: TensorLike, k: int = 0) -> Tensor:
     return where(np.eye(n, k=k, dtype=bool), elements if k >= 0 else reshape(elements, (-1, 1)), x.dtype.type(0))
 
 
-def tril(x: TensorLike, k: int = 0) -> Tensor:
+def tril(m: TensorLike, k: int = 0) -> Tensor:
     """Matrices with zeros above the k-th diagonal.
 
     >>> import fastgrad as fg
@@ -67,10 +67,10 @@ def tril(x: TensorLike, k: int = 0) -> Tensor:
     tensor([[1., 0.],
             [3., 4.]])
     """
-    return where(_lower("tril", x := asarray(x), k), x, x.dtype.type(0))
+    return where(_lower("tril", x := asarray(m), k), x, x.dtype.type(0))
 
 
-def triu(x: TensorLike, k: int = 0) -> Tensor:
+def triu(m: TensorLike, k: int = 0) -> Tensor:
     """Matrices with zeros below the k-th diagonal.
 
     >>> import fastgrad as fg
@@ -78,7 +78,7 @@ def triu(x: TensorLike, k: int = 0) -> Tensor:
     tensor([[1., 2.],
             [0., 4.]])
     """
-    return where(_lower("triu", x := asarray(x), k - 1), x.dtype.type(0), x)
+    return where(_lower("triu", x := asarray(m), k - 1), x.dtype.type(0), x)
 
 
 def _lower(name: str, x: Tensor, k: int) -> Any:
@@ -129,6 +129,7 @@ def _indices(function: Callable[..., Any], summary: str, example: str) -> Callab
     def indices(*args: Any, **kwargs: Any) -> tuple[Tensor, ...]:
         return tuple([_core.adopt(i, function.__name__) for i in function(*args, **kwargs)])
 
+    indices.__wrapped__ = function  # type: ignore[attr-defined]  # inspect.signature finds it here
     indices.__name__ = indices.__qualname__ = function.__name__
     indices.__doc__ = (
         f"{summary}, as a tuple of tensors of integers. Arguments as ``numpy.{function.__name__}``.\n\n"

@@ -96,14 +96,14 @@ def fix(x: TensorLike) -> Tensor:
     return trunc(x)
 
 
-def round(x: TensorLike, decimals: int = 0) -> Tensor:
+def round(a: TensorLike, decimals: int = 0) -> Tensor:
     """Rounded to a number of decimals, ties to even. The derivative is 0 wherever it exists.
 
     >>> import fastgrad as fg
     >>> fg.round(2.567, 1)
     tensor(2.6)
     """
-    x, decimals = asarray(x), operator.index(decimals)
+    x, decimals = asarray(a), operator.index(decimals)
     if x.dtype.kind in "iu":
         return _core.positive(x) if decimals >= 0 else _core.by_numpy(np.round, x, decimals=decimals)
     if decimals == 0:
@@ -153,15 +153,15 @@ def nan_to_num(
     return where(x == -np.inf, float(limits.min) if neginf is None else neginf, x)
 
 
-def clip(x: TensorLike, min: TensorLike | None = None, max: TensorLike | None = None) -> Tensor:
-    """x limited to the interval [min, max]; either bound may be None. Within the bounds and on them the gradient
-    goes to x, outside to the bound. A nan bound gives nan.
+def clip(a: TensorLike, min: TensorLike | None = None, max: TensorLike | None = None) -> Tensor:
+    """``a`` limited to the interval [min, max]; either bound may be None. Within the bounds and on them the gradient
+    goes to ``a``, outside to the bound. A nan bound gives nan.
 
     >>> import fastgrad as fg
     >>> fg.clip([-1.0, 0.5, 2.0], 0, 1)
     tensor([0. , 0.5, 1. ])
     """
-    x = asarray(x)
+    x = asarray(a)
     if min is not None:
         x = where(_replaced(x < min, min), min, x)
     if max is not None:
@@ -201,25 +201,25 @@ def conj(x: TensorLike, /) -> Tensor:
     return astype(x, np.int8) if x.dtype == np.bool_ else _core.positive(x)
 
 
-def real(x: TensorLike, /) -> Tensor:
-    """The real part, which is x itself, as all dtypes are real.
+def real(val: TensorLike) -> Tensor:
+    """The real part, which is ``val`` itself, as all dtypes are real.
 
     >>> import fastgrad as fg
     >>> fg.real([1.0, 2.0])
     tensor([1., 2.])
     """
-    x = asarray(x)
+    x = asarray(val)
     return reshape(x, x.shape)  # a value of its own
 
 
-def imag(x: TensorLike, /) -> Tensor:
+def imag(val: TensorLike) -> Tensor:
     """The imaginary part, which is 0, as all dtypes are real.
 
     >>> import fastgrad as fg
     >>> fg.imag([1.0, 2.0])
     tensor([0., 0.])
     """
-    x = asarray(x)
+    x = asarray(val)
     return asarray(np.zeros(x.shape, x.dtype))
 
 

@@ -49,8 +49,8 @@ def getitem(x: Tensor, key: Any) -> Tensor:
     return gathered(reshape(x, -1), asarray(numbers), 0)
 
 
-def take(x: Any, indices: Any, axis: int | None = None, out: None = None, mode: str = "raise") -> Tensor:
-    """Elements at integer positions along an axis, or of the raveled x for ``axis=None``.
+def take(a: Any, indices: Any, axis: int | None = None, out: None = None, mode: str = "raise") -> Tensor:
+    """Elements at integer positions along an axis, or of the raveled ``a`` for ``axis=None``.
 
     Negative positions count from the end; those outside raise IndexError. With ``mode="wrap"`` positions are taken
     modulo the length of the axis; with "clip" negative ones are 0, and those beyond the end the last one. ValueError
@@ -60,7 +60,7 @@ def take(x: Any, indices: Any, axis: int | None = None, out: None = None, mode: 
     >>> fg.take([10.0, 20.0, 30.0], [2, 0, 2])
     tensor([30., 10., 30.])
     """
-    x, index = asarray(x), asarray(indices)
+    x, index = asarray(a), asarray(indices)
     if index.dtype.kind not in "iu" and index.size:
         raise TypeError(f"take: expected integer indices, got {index.dtype}")
     refuse_out("take", out)

@@ -210,7 +210,7 @@ def from_lists(nested: Sequence[Any], name: str) -> Tensor:
 
 
 # ---- splitting -------------------------------------------------------------------------------------------------------
-def split(x: TensorLike, indices_or_sections: Any, axis: int = 0) -> list[Tensor]:
+def split(ary: TensorLike, indices_or_sections: Any, axis: int = 0) -> list[Tensor]:
     """Parts along an axis: a number of parts of equal length, or those between the given places.
 
     Raises ValueError where the length is no multiple of that number.
@@ -219,7 +219,7 @@ def split(x: TensorLike, indices_or_sections: Any, axis: int = 0) -> list[Tensor
     >>> fg.split([1.0, 2.0, 3.0], [1])
     [tensor([1.]), tensor([2., 3.])]
     """
-    x = asarray(x)
+    x = asarray(ary)
     axis = one_axis(axis, x.ndim, "split")
     n = x.shape[axis]
     if hasattr(indices_or_sections, "__len__"):
@@ -232,7 +232,7 @@ def split(x: TensorLike, indices_or_sections: Any, axis: int = 0) -> list[Tensor
     return [part(x, axis, i, j) for i, j in zip([0, *places], [*places, None])]
 
 
-def array_split(x: TensorLike, indices_or_sections: Any, axis: int = 0) -> list[Tensor]:
+def array_split(ary: TensorLike, indices_or_sections: Any, axis: int = 0) -> list[Tensor]:
     """Parts along an axis, as ``split``, but a number of parts need not divide the length: then the first parts are
     longer by one. Raises ValueError for fewer parts than one.
 
@@ -240,7 +240,7 @@ def array_split(x: TensorLike, indices_or_sections: Any, axis: int = 0) -> list[
     >>> fg.array_split([1.0, 2.0, 3.0], 2)
     [tensor([1., 2.]), tensor([3.])]
     """
-    x = asarray(x)
+    x = asarray(ary)
     axis = one_axis(axis, x.ndim, "array_split")
     if hasattr(indices_or_sections, "__len__"):
         return split(x, indices_or_sections, axis)
@@ -251,8 +251,8 @@ def array_split(x: TensorLike, indices_or_sections: Any, axis: int = 0) -> list[
 
 
 def _splitter(name: str, least: int, axis: int, along: str, example: str) -> Callable[..., list[Tensor]]:
-    def splitting(x: TensorLike, indices_or_sections: Any) -> list[Tensor]:
-        x = asarray(x)
+    def splitting(ary: TensorLike, indices_or_sections: Any) -> list[Tensor]:
+        x = asarray(ary)
         if x.ndim < least:
             raise ValueError(f"{name}: expected at least {least} dimension{'s' * (least > 1)}, got shape {x.shape}")
         return split(x, indices_or_sections, min(axis, x.ndim - 1))

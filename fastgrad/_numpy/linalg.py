@@ -13,6 +13,7 @@ from .. import _core
 from .. import _lapack as _lapack  # which hands the core its functions
 from .._core import Tensor, apply_op, asarray, astype, reshape
 from .._rules.decompositions import REDUCED
+from .._rules.vjp import symmetric
 from .shapes import swapaxes
 
 if TYPE_CHECKING:
@@ -48,11 +49,15 @@ def squeezed(y: Tensor, is_vector: bool) -> Tensor:
     return reshape(y, y.shape[:-1]) if is_vector else y
 
 
+def check_square(name: str, x: Tensor) -> None:
+    if x.ndim < 2 or x.shape[-1] != x.shape[-2]:
+        raise np.linalg.LinAlgError(f"{name}: expected a square matrix or a stack of them, got shape {x.shape}")
+
+
 def factored(name: str, x: Tensor, how: int) -> Tensor:
     """The factorization from which the operations solve and slogdet compute. The same factorization of the same matrix
     is one instruction of a program, also where several functions ask for it."""
-    if x.ndim < 2 or x.shape[-1] != x.shape[-2]:
-        raise np.linalg.LinAlgError(f"{name}: expected a square matrix or a stack of them, got shape {x.shape}")
+    check_square(name, x)
     return apply_op(_FACTOR, [x.detach()], (how,))
 
 
@@ -119,17 +124,34 @@ def cho_solve(c_and_lower: tuple[TensorLike, bool], b: TensorLike) -> Tensor:
 
 
 # ---- equations -------------------------------------------------------------------------------------------------------
-def solve(a: TensorLike, b: TensorLike, assume_a: str = "gen") -> Tensor:
-    """The solution y of ``a @ y = b``, as ``numpy.linalg.solve``.
+# scipy.linalg's names of structures, and those that stand for the same. A banded matrix is solved as any other.
+_STRUCTURES = {
+    None: "general", "gen": "general", "general": "general", "banded": "general",
+    "pos": "positive definite", "positive definite": "positive definite",
+    "sym": "symmetric", "symmetric": "symmetric", "her": "symmetric", "hermitian": "symmetric",
+    "diagonal": "diagonal", "tridiagonal": "tridiagonal",
+    "upper triangular": "upper triangular", "lower triangular": "lower triangular",
+}  # fmt: skip
+
+
+def solve(a: TensorLike, b: TensorLike, assume_a: str | None = "gen") -> Tensor:
+    """The solution y of ``a @ y = b``, as ``numpy.linalg.solve``, with the structures of ``scipy.linalg.solve``.
 
     Parameters
     ----------
     a : array_like, shape (..., n, n)
     b : array_like, shape (n,) or (..., n, k)
         With one axis it is a vector, else a stack of matrices (NumPy 2's rule). Leading axes broadcast.
-    assume_a : "gen" or "pos"
-        "pos": a is symmetric and positive definite, which takes half the time. Only its lower triangle is read, and
-        its gradient is symmetric, as that of ``cholesky``.
+    assume_a : str or None
+        What is known of a, by SciPy's names:
+
+        - "gen" or "general", "banded", None: nothing; a is factored as L U.
+        - "pos" or "positive definite": a is symmetric and positive definite, which takes half the time. Only its lower
+          triangle is read, and its gradient is symmetric, as that of ``cholesky``.
+        - "sym" or "symmetric", "her" or "hermitian": ``(a + a.T) / 2`` is taken for a, so that the gradient is
+          symmetric. It takes as long as "gen".
+        - "upper triangular", "lower triangular", "diagonal": as ``solve_triangular``; other elements are not read.
+        - "tridiagonal": elements off the three diagonals are not read. It takes as long as "gen".
 
     Raises LinAlgError for a matrix that is not square, that is singular, or, with "pos", not positive definite, and
     ValueError where lengths differ. float32 and float64 are kept, integers are taken as float64. The gradient uses the
@@ -138,10 +160,30 @@ def solve(a: TensorLike, b: TensorLike, assume_a: str = "gen") -> Tensor:
     >>> import fastgrad as fg
     >>> fg.linalg.solve([[2.0, 1.0], [1.0, 3.0]], [4.0, 7.0])
     tensor([1., 2.])
+    >>> fg.linalg.solve([[2.0, 1.0], [1.0, 4.0]], [4.0, 8.0], assume_a="diagonal")
+    tensor([2., 2.])
     """
-    if assume_a not in ("gen", "pos"):
-        raise ValueError(f"solve: expected assume_a as 'gen' or 'pos', got {assume_a!r}")
-    return solution("solve", a, b, _core.BY_LU if assume_a == "gen" else _core.BY_CHOLESKY)
+    structure = _STRUCTURES.get(assume_a) if assume_a is None or isinstance(assume_a, str) else None
+    if structure is None:
+        names = ", ".join([repr(name) for name in _STRUCTURES if name is not None])
+        raise ValueError(f"solve: expected assume_a as one of {names}, or None, got {assume_a!r}")
+    if structure == "general":
+        return solution("solve", a, b, _core.BY_LU)
+    if structure == "positive definite":
+        return solution("solve", a, b, _core.BY_CHOLESKY)
+    x = floats(a)
+    check_square("solve", x)
+    if structure == "symmetric":
+        return solution("solve", symmetric(x), b, _core.BY_LU)
+    if structure == "tridiagonal":
+        i = np.arange(x.shape[-1])
+        near = np.abs(i[:, None] - i) <= 1
+        return solution("solve", _core.where(near, x, x.dtype.type(0)), b, _core.BY_LU)
+    if structure == "diagonal":
+        x = _core.where(np.eye(x.shape[-1], dtype=bool), x, x.dtype.type(0))
+    x, y, is_vector = both("solve", x, b)
+    how = _core.LOWER * (structure != "upper triangular")
+    return squeezed(apply_op(_SOLVE_TRIANGULAR, [x, y], (how, _core.CALLERS["solve"])), is_vector)
 
 
 def solution(name: str, a: TensorLike, b: TensorLike, how: int) -> Tensor:

@@ -27,9 +27,10 @@ from .._core import (
 from . import contractions
 from .decompositions import singular_values
 from .diagonals import diagonal as diagonal_of_axes
+from .indexing import take
 from .linalg import factored, floats, inverse, solution
 from .reductions import root_or_zero
-from .shapes import matrix_transpose, moveaxis, one_axis
+from .shapes import flip, matrix_transpose, moveaxis, one_axis
 
 if TYPE_CHECKING:
     from .typing import Axis, TensorLike
@@ -362,7 +363,28 @@ def tensorinv(a: TensorLike, ind: int = 2) -> Tensor:
     return reshape(inverse("tensorinv", reshape(x, (rows, columns))), x.shape[ind:] + x.shape[:ind])
 
 
+def toeplitz(c: TensorLike, r: TensorLike | None = None) -> Tensor:
+    """The matrix with constant diagonals that has c as its first column and r, by default c, as its first row, as
+    ``scipy.linalg.toeplitz``. ``r[0]`` is not read. Axes before the last one are of a stack and broadcast.
+
+    >>> import fastgrad as fg
+    >>> fg.linalg.toeplitz([1.0, 2.0, 3.0], [1.0, 4.0])
+    tensor([[1., 4.],
+            [2., 1.],
+            [3., 2.]])
+    """
+    columns = [asarray(c)] if r is None else list(_core.promoted("toeplitz", c, r)[1])
+    columns = [reshape(x, (1,)) if x.ndim == 0 else x for x in columns]
+    column, row = columns[0], columns[-1]
+    stack = np.broadcast_shapes(column.shape[:-1], row.shape[:-1])
+    column, row = [_core.broadcast_to(x, (*stack, x.shape[-1])) for x in (column, row)]
+    m, n = column.shape[-1], row.shape[-1]
+    # Along each diagonal, from the last row of the matrix on.
+    diagonals = _core.concatenate([flip(column, -1), row[..., 1:]], -1)
+    return take(diagonals, np.arange(m - 1, -1, -1)[:, None] + np.arange(n), axis=-1)
+
+
 __all__ = [
     "cond", "cross", "diagonal", "matmul", "matrix_norm", "matrix_power", "matrix_transpose", "multi_dot", "norm",
-    "outer", "tensordot", "tensorinv", "tensorsolve", "trace", "vecdot", "vector_norm",
+    "outer", "tensordot", "tensorinv", "tensorsolve", "toeplitz", "trace", "vecdot", "vector_norm",
 ]  # fmt: skip

@@ -310,7 +310,6 @@ def _no_out(name: str) -> str:
 
 INSTEAD = {
     "accumulate": "fastgrad.scan", "at": "a = fastgrad.asarray(a).at[i].add(t), or multiply, min, max and so on",
-    "compress": "fastgrad.take(t, numpy.flatnonzero(condition), axis)",
     "copyto": "fastgrad.full(shape, t) for numpy.full(shape, t), a = fastgrad.asarray(a).at[i].set(t) for a[i] = t",
     "extract": "t[condition]",
     "fill_diagonal": "a = fastgrad.fill_diagonal(a, t), a new value",

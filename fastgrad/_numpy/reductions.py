@@ -122,7 +122,7 @@ def counted(mask: TensorLike, shape: tuple[int, ...], axis: Axis, keepdims: bool
 
 # ---- products, variances --------------------------------------------------------------------------------------------
 def prod(
-    x: TensorLike, axis: Axis = None, keepdims: bool = False, *, dtype: Any = None, out: None = None,
+    a: TensorLike, axis: Axis = None, keepdims: bool = False, *, dtype: Any = None, out: None = None,
     initial: TensorLike | None = None, where: TensorLike | None = None,
 ) -> Tensor:  # fmt: skip
     """Product of elements over axes. Its gradient divides by nothing and is exact where elements are 0. Keywords as in
@@ -137,8 +137,8 @@ def prod(
     if keepdims is not False:
         keepdims, dtype = third_argument("prod", keepdims, dtype)
     if dtype is not None or out is not None or initial is not None or where is not None:
-        return reduced_with("prod", x, axis, keepdims, dtype, out, initial, where)
-    x = asarray(x)
+        return reduced_with("prod", a, axis, keepdims, dtype, out, initial, where)
+    x = asarray(a)
     axes = normal_axes(axis, x.ndim, "prod")
     if x.dtype.kind != "f":
         if not _core.traced(x):
@@ -180,7 +180,7 @@ def any_zero_length(shape: Sequence[int], axes: Sequence[int]) -> bool:
 
 
 def var(
-    x: TensorLike, axis: Axis = None, ddof: float = 0, keepdims: bool = False, *, dtype: Any = None, out: None = None,
+    a: TensorLike, axis: Axis = None, ddof: float = 0, keepdims: bool = False, *, dtype: Any = None, out: None = None,
     where: TensorLike | None = None, mean: TensorLike | None = None, correction: float | None = None,
 ) -> Tensor:  # fmt: skip
     """Variance over axes: mean squared distance from the mean, with divisor n - ddof. Its gradient where all elements
@@ -194,7 +194,7 @@ def var(
     tensor(1.25)
     """
     refuse_out("var", out)
-    return _spread("var", x, axis, ddof, keepdims, dtype, where, mean, correction)
+    return _spread("var", a, axis, ddof, keepdims, dtype, where, mean, correction)
 
 
 def _spread(
@@ -228,7 +228,7 @@ def _spread(
 
 
 def std(
-    x: TensorLike, axis: Axis = None, ddof: float = 0, keepdims: bool = False, *, dtype: Any = None, out: None = None,
+    a: TensorLike, axis: Axis = None, ddof: float = 0, keepdims: bool = False, *, dtype: Any = None, out: None = None,
     where: TensorLike | None = None, mean: TensorLike | None = None, correction: float | None = None,
 ) -> Tensor:  # fmt: skip
     """Standard deviation over axes: the square root of ``var``, with its keywords. Where all elements are equal its
@@ -239,7 +239,7 @@ def std(
     tensor(1.)
     """
     refuse_out("std", out)
-    return root_or_zero(_spread("std", x, axis, ddof, keepdims, dtype, where, mean, correction), sqrt)
+    return root_or_zero(_spread("std", a, axis, ddof, keepdims, dtype, where, mean, correction), sqrt)
 
 
 def root_or_zero(x: Tensor, root: Callable[[Tensor], Tensor]) -> Tensor:
@@ -279,8 +279,8 @@ def _place(name: str) -> Callable[..., Tensor]:
 def _counted(function: Callable[..., Any], of_traced: Callable[..., Tensor], example: str) -> Callable[..., Tensor]:
     """A function of NumPy's whose result is no float; ``of_traced`` computes it in programs, by operations."""
 
-    def count(x: TensorLike, axis: Any = None, keepdims: bool = False) -> Tensor:
-        x = asarray(x)
+    def count(a: TensorLike, axis: Any = None, keepdims: bool = False) -> Tensor:
+        x = asarray(a)
         if axis is not None and function in (np.argmax, np.argmin):
             axis = one_axis(axis, x.ndim or 1, function.__name__)
             axis = axis if x.ndim else None
@@ -303,7 +303,7 @@ _all = _counted(np.all, _of_truths(_core.min, True), "")
 
 
 def any(
-    x: TensorLike, axis: Axis = None, keepdims: bool = False, *, out: None = None, where: TensorLike | None = None
+    a: TensorLike, axis: Axis = None, keepdims: bool = False, *, out: None = None, where: TensorLike | None = None
 ) -> Tensor:
     """Whether any element over axes is not 0, as booleans; ``where`` is a mask of the elements that count.
 
@@ -313,13 +313,13 @@ def any(
     """
     refuse_out("any", out)
     if where is not None:
-        x = asarray(x)
-        x = _core.by_numpy(np.logical_and, x, booleans("any", where, x.shape))
-    return _any(x, axis, keepdims)
+        a = asarray(a)
+        a = _core.by_numpy(np.logical_and, a, booleans("any", where, a.shape))
+    return _any(a, axis, keepdims)
 
 
 def all(
-    x: TensorLike, axis: Axis = None, keepdims: bool = False, *, out: None = None, where: TensorLike | None = None
+    a: TensorLike, axis: Axis = None, keepdims: bool = False, *, out: None = None, where: TensorLike | None = None
 ) -> Tensor:
     """Whether all elements over axes are not 0, as booleans; ``where`` is a mask of the elements that count.
 
@@ -329,9 +329,9 @@ def all(
     """
     refuse_out("all", out)
     if where is not None:
-        x = asarray(x)
-        x = _core.by_numpy(np.logical_or, x, _core.by_numpy(np.logical_not, booleans("all", where, x.shape)))
-    return _all(x, axis, keepdims)
+        a = asarray(a)
+        a = _core.by_numpy(np.logical_or, a, _core.by_numpy(np.logical_not, booleans("all", where, a.shape)))
+    return _all(a, axis, keepdims)
 
 
 argmax = _counted(np.argmax, _place("argmax"), "fg.argmax([0.0, 2.0])\n    tensor(1)")
@@ -339,7 +339,7 @@ argmin = _counted(np.argmin, _place("argmin"), "fg.argmin([0.0, 2.0])\n    tenso
 
 
 def amax(
-    x: TensorLike, axis: Axis = None, keepdims: bool = False, *, out: None = None, initial: TensorLike | None = None,
+    a: TensorLike, axis: Axis = None, keepdims: bool = False, *, out: None = None, initial: TensorLike | None = None,
     where: TensorLike | None = None,
 ) -> Tensor:  # fmt: skip
     """Another name of ``max``.
@@ -349,12 +349,12 @@ def amax(
     tensor(2.)
     """
     if out is None and initial is None and where is None:
-        return _core.max(x, axis, keepdims)
-    return reduced_with("max", x, axis, keepdims, None, out, initial, where)
+        return _core.max(a, axis, keepdims)
+    return reduced_with("max", a, axis, keepdims, None, out, initial, where)
 
 
 def amin(
-    x: TensorLike, axis: Axis = None, keepdims: bool = False, *, out: None = None, initial: TensorLike | None = None,
+    a: TensorLike, axis: Axis = None, keepdims: bool = False, *, out: None = None, initial: TensorLike | None = None,
     where: TensorLike | None = None,
 ) -> Tensor:  # fmt: skip
     """Another name of ``min``.
@@ -364,8 +364,8 @@ def amin(
     tensor(1.)
     """
     if out is None and initial is None and where is None:
-        return _core.min(x, axis, keepdims)
-    return reduced_with("min", x, axis, keepdims, None, out, initial, where)
+        return _core.min(a, axis, keepdims)
+    return reduced_with("min", a, axis, keepdims, None, out, initial, where)
 
 
 __all__ = ["all", "amax", "amin", "any", "argmax", "argmin", "prod", "std", "var"]

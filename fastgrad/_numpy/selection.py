@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .._core import Tensor, asarray, astype, broadcast_to, by_numpy, gathered, promoted, reshape, where
+from .counting import flatnonzero
 from .creation import into
+from .indexing import take
 from .reductions import any as any_of
-from .reductions import argmax
+from .reductions import argmax, refuse_out
 from .sequences import cumsum
 from .shapes import resize
 
@@ -79,6 +81,25 @@ def choose(a: TensorLike, choices: Sequence[TensorLike] | TensorLike, mode: str 
         y = where(numbers == k, tensors[k], y)
     shape = np.broadcast_shapes(numbers.shape, *[x.shape for x in tensors])
     return y if y.shape == shape else broadcast_to(y, shape)
+
+
+def compress(condition: TensorLike, a: TensorLike, axis: int | None = None, out: None = None) -> Tensor:
+    """What is at the places along an axis, or in the raveled ``a``, where a condition of one axis is true. It may be
+    shorter than that axis.
+
+    Raises ValueError for a condition of other axes, IndexError where it is true beyond the end, and TraceError where it
+    is being traced, as its values decide the shape.
+
+    >>> import fastgrad as fg
+    >>> fg.compress([True, False], [[1.0, 2.0], [3.0, 4.0]], axis=1)
+    tensor([[1.],
+            [3.]])
+    """
+    refuse_out("compress", out)
+    chosen = asarray(condition)
+    if chosen.ndim != 1:
+        raise ValueError(f"compress: expected a condition of one axis, got shape {chosen.shape}")
+    return take(a, flatnonzero(chosen), axis)
 
 
 def piecewise(
@@ -169,4 +190,4 @@ def _masked(a: TensorLike, mask: TensorLike, values: TensorLike, name: str) -> t
     return x, mask, into(new, x.dtype, name)
 
 
-__all__ = ["choose", "piecewise", "place", "putmask", "select"]
+__all__ = ["choose", "compress", "piecewise", "place", "putmask", "select"]

@@ -54,22 +54,22 @@ def _running(
     return y if dtype is None or y.dtype == dtype else astype(y, dtype)
 
 
-def cumsum(x: TensorLike, axis: int | None = None, dtype: Any = None, out: None = None) -> Tensor:
-    """Running sums along an axis, or of the raveled x for ``axis=None``, added one by one: they have NumPy's bits.
+def cumsum(a: TensorLike, axis: int | None = None, dtype: Any = None, out: None = None) -> Tensor:
+    """Running sums along an axis, or of the raveled ``a`` for ``axis=None``, added one by one: they have NumPy's bits.
 
-    float32 and float64 are kept, integers and booleans are summed as integers. From the end: ``cumsum(x[::-1])[::-1]``.
+    float32 and float64 are kept, integers and booleans are summed as integers. From the end: ``cumsum(a[::-1])[::-1]``.
 
     >>> import fastgrad as fg
     >>> fg.cumsum([1.0, 2.0, 3.0])
     tensor([1., 3., 6.])
     """
     refuse_out("cumsum", out)
-    return _running("cumsum", np.cumsum, x, axis, dtype, (0,))
+    return _running("cumsum", np.cumsum, a, axis, dtype, (0,))
 
 
-def cumprod(x: TensorLike, axis: int | None = None, dtype: Any = None, out: None = None) -> Tensor:
-    """Running products along an axis, or of the raveled x for ``axis=None``, multiplied one by one: they have NumPy's
-    bits. Its gradient divides by nothing and is exact where elements are 0.
+def cumprod(a: TensorLike, axis: int | None = None, dtype: Any = None, out: None = None) -> Tensor:
+    """Running products along an axis, or of the raveled ``a`` for ``axis=None``, multiplied one by one: they have
+    NumPy's bits. Its gradient divides by nothing and is exact where elements are 0.
 
     >>> import fastgrad as fg
     >>> fg.cumprod([1.0, 2.0, 3.0])
@@ -78,7 +78,7 @@ def cumprod(x: TensorLike, axis: int | None = None, dtype: Any = None, out: None
     array([9., 0., 0.])
     """
     refuse_out("cumprod", out)
-    return _running("cumprod", np.cumprod, x, axis, dtype)
+    return _running("cumprod", np.cumprod, a, axis, dtype)
 
 
 def cummax(x: TensorLike, axis: int | None = None) -> Tensor:
@@ -186,18 +186,18 @@ def _cumulative(
 
 
 def diff(
-    x: TensorLike, n: int = 1, axis: int = -1, prepend: TensorLike | None = None, append: TensorLike | None = None
+    a: TensorLike, n: int = 1, axis: int = -1, prepend: TensorLike | None = None, append: TensorLike | None = None
 ) -> Tensor:
     """Differences of neighbours along an axis, n times; of booleans, whether they differ.
 
-    ``prepend`` and ``append`` are joined to x along the axis first; a single number counts as one row of it.
+    ``prepend`` and ``append`` are joined to ``a`` along the axis first; a single number counts as one row of it.
     Raises ValueError for a negative n.
 
     >>> import fastgrad as fg
     >>> fg.diff([1.0, 3.0, 6.0])
     tensor([2., 3.])
     """
-    x = asarray(x)
+    x = asarray(a)
     axis = one_axis(axis, x.ndim, "diff")
     if (n := operator.index(n)) < 0:
         raise ValueError(f"diff: expected n of at least 0, got {n}")

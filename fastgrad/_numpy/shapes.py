@@ -35,28 +35,28 @@ def part(x: Tensor, axis: int, *bounds: int | None) -> Tensor:
     return x[(slice(None),) * axis + (slice(*bounds),)]
 
 
-def swapaxes(x: TensorLike, axis1: int, axis2: int) -> Tensor:
+def swapaxes(a: TensorLike, axis1: int, axis2: int) -> Tensor:
     """Two axes exchanged.
 
     >>> import fastgrad as fg
     >>> fg.swapaxes(fg.zeros((2, 3, 4)), 0, 2).shape
     (4, 3, 2)
     """
-    x = asarray(x)
+    x = asarray(a)
     i, j = one_axis(axis1, x.ndim, "swapaxes"), one_axis(axis2, x.ndim, "swapaxes")
     order = list(range(x.ndim))
     order[i], order[j] = j, i
     return transpose(x, order)
 
 
-def moveaxis(x: TensorLike, source: int | Sequence[int], destination: int | Sequence[int]) -> Tensor:
+def moveaxis(a: TensorLike, source: int | Sequence[int], destination: int | Sequence[int]) -> Tensor:
     """Axes moved to new positions, the others in order. Raises ValueError unless there are as many of both.
 
     >>> import fastgrad as fg
     >>> fg.moveaxis(fg.zeros((2, 3, 4)), 0, -1).shape
     (3, 4, 2)
     """
-    x = asarray(x)
+    x = asarray(a)
     sources: list[Any] = list(source) if isinstance(source, (tuple, list)) else [source]
     targets: list[Any] = list(destination) if isinstance(destination, (tuple, list)) else [destination]
     if len(sources) != len(targets):
@@ -98,14 +98,14 @@ def matrix_transpose(x: TensorLike) -> Tensor:
     return swapaxes(x, -1, -2)
 
 
-def squeeze(x: TensorLike, axis: Axis = None) -> Tensor:
-    """x without axes of length 1: all of them, or the given ones. Raises ValueError where one has another length.
+def squeeze(a: TensorLike, axis: Axis = None) -> Tensor:
+    """``a`` without axes of length 1: all of them, or the given ones. Raises ValueError where one has another length.
 
     >>> import fastgrad as fg
     >>> fg.squeeze(fg.zeros((1, 3, 1))).shape
     (3,)
     """
-    x = asarray(x)
+    x = asarray(a)
     if axis is None:
         return reshape(x, [n for n in x.shape if n != 1])
     axes = normal_axes(axis, x.ndim, "squeeze")
@@ -115,14 +115,14 @@ def squeeze(x: TensorLike, axis: Axis = None) -> Tensor:
     return reshape(x, [n for i, n in enumerate(x.shape) if i not in axes])
 
 
-def expand_dims(x: TensorLike, axis: int | tuple[int, ...] = 0) -> Tensor:
-    """x with new axes of length 1 at the given positions of the result.
+def expand_dims(a: TensorLike, axis: int | tuple[int, ...] = 0) -> Tensor:
+    """``a`` with new axes of length 1 at the given positions of the result.
 
     >>> import fastgrad as fg
     >>> fg.expand_dims([1.0, 2.0], 1).shape
     (2, 1)
     """
-    x = asarray(x)
+    x = asarray(a)
     new = tuple(axis) if isinstance(axis, (tuple, list)) else (axis,)
     ndim = x.ndim + len(new)
     places = normal_axes(new, ndim, "expand_dims")
@@ -153,7 +153,7 @@ atleast_3d = _at_least(
 )
 
 
-def ravel(x: TensorLike, order: str = "C") -> Tensor:
+def ravel(a: TensorLike, order: str = "C") -> Tensor:
     """The elements along one axis, with the last index changing fastest; with the first one for ``order="F"``.
 
     ``"A"`` and ``"K"`` are ``"C"``, as tensors are in row-major order. Raises ValueError for another order.
@@ -166,11 +166,11 @@ def ravel(x: TensorLike, order: str = "C") -> Tensor:
     """
     if order not in ("C", "F", "A", "K"):
         raise ValueError(f"ravel: expected order as 'C', 'F', 'A' or 'K', got {order!r}")
-    return reshape(x, -1, "F" if order == "F" else "C")
+    return reshape(a, -1, "F" if order == "F" else "C")
 
 
-def repeat(x: TensorLike, repeats: int | Sequence[int], axis: int | None = None) -> Tensor:
-    """Each element repeated along an axis, or each of the raveled x for ``axis=None``.
+def repeat(a: TensorLike, repeats: int | Sequence[int], axis: int | None = None) -> Tensor:
+    """Each element repeated along an axis, or each of the raveled ``a`` for ``axis=None``.
 
     ``repeats`` is one number, or one for each position along the axis. Raises ValueError where one is negative.
 
@@ -178,7 +178,7 @@ def repeat(x: TensorLike, repeats: int | Sequence[int], axis: int | None = None)
     >>> fg.repeat([1.0, 2.0], 2)
     tensor([1., 1., 2., 2.])
     """
-    x, axis = along_axis(asarray(x), axis, "repeat")
+    x, axis = along_axis(asarray(a), axis, "repeat")
     counts = np.asarray(repeats)
     if counts.ndim < 2 and counts.size == 1:
         if (count := operator.index(counts.item())) < 0:
@@ -191,14 +191,14 @@ def repeat(x: TensorLike, repeats: int | Sequence[int], axis: int | None = None)
     return gathered(x, asarray(np.repeat(np.arange(x.shape[axis]), repeats)), axis)
 
 
-def tile(x: TensorLike, reps: Any) -> Tensor:
-    """x repeated as a whole along its axes; the last number of ``reps`` is for the last axis.
+def tile(A: TensorLike, reps: Any) -> Tensor:
+    """``A`` repeated as a whole along its axes; the last number of ``reps`` is for the last axis.
 
     >>> import fastgrad as fg
     >>> fg.tile([1.0, 2.0], 2)
     tensor([1., 2., 1., 2.])
     """
-    x = asarray(x)
+    x = asarray(A)
     times = [operator.index(n) for n in (reps if hasattr(reps, "__len__") else (reps,))]
     ndim = max(x.ndim, len(times))
     times, lengths = [1] * (ndim - len(times)) + times, [1] * (ndim - x.ndim) + list(x.shape)
@@ -226,14 +226,14 @@ def resize(a: TensorLike, new_shape: int | Sequence[int]) -> Tensor:
     return gathered(x, asarray(np.arange(math.prod(shape)).reshape(shape) % x.size), 0)
 
 
-def flip(x: TensorLike, axis: Axis = None) -> Tensor:
+def flip(m: TensorLike, axis: Axis = None) -> Tensor:
     """The elements in reverse order along axes, or along all.
 
     >>> import fastgrad as fg
     >>> fg.flip([1.0, 2.0, 3.0])
     tensor([3., 2., 1.])
     """
-    x = asarray(x)
+    x = asarray(m)
     axes = normal_axes(axis, x.ndim, "flip")
     return x[tuple(slice(None, None, -1 if i in axes else 1) for i in range(x.ndim))]
 
@@ -285,15 +285,15 @@ def rot90(m: TensorLike, k: int = 1, axes: tuple[int, int] = (0, 1)) -> Tensor:
     return swapaxes(flip(x, j), i, j) if turns == 1 else flip(swapaxes(x, i, j), j)
 
 
-def roll(x: TensorLike, shift: int | Sequence[int], axis: int | Sequence[int] | None = None) -> Tensor:
-    """The elements moved along axes, or in the raveled x for ``axis=None``; those that leave at the end come in at the
-    beginning.
+def roll(a: TensorLike, shift: int | Sequence[int], axis: int | Sequence[int] | None = None) -> Tensor:
+    """The elements moved along axes, or in the raveled ``a`` for ``axis=None``; those that leave at the end come in
+    at the beginning.
 
     >>> import fastgrad as fg
     >>> fg.roll([1.0, 2.0, 3.0], 1)
     tensor([3., 1., 2.])
     """
-    x = asarray(x)
+    x = asarray(a)
     x = reshape(x, x.shape)  # a value of its own, also where nothing moves
     if axis is None:
         return reshape(roll(reshape(x, -1), shift, 0), x.shape)

@@ -1,10 +1,10 @@
 """Densities and distribution functions by the names and arguments of ``scipy.stats``, differentiable.
 
 Each distribution has ``logpdf`` and ``pdf``, or ``logpmf`` and ``pmf`` of whole numbers; ``cdf``, ``sf``, ``logcdf``
-and ``logsf``; and ``ppf``, the quantiles, of continuous ones. Those that are made of incomplete gamma or beta functions
-call SciPy; those of ``vonmises`` raise NotImplementedError. Gradients flow to x and to every parameter, and all
-arguments broadcast. Outside of the support a logarithm is -inf with gradient 0; where a parameter is not valid the
-result is nan, as SciPy's. docs/stats.md lists them.
+and ``logsf``; and ``ppf`` and ``isf``, the quantiles, of continuous ones. Those that are made of incomplete gamma or
+beta functions call SciPy; those of ``vonmises`` raise NotImplementedError. Gradients flow to x and to every parameter,
+and all arguments broadcast. Outside of the support a logarithm is -inf with gradient 0; where a parameter is not valid
+the result is nan, as SciPy's. docs/stats.md lists them.
 
 >>> import fastgrad as fg
 >>> fg.grad(lambda loc: fg.stats.norm.logpdf([1.0, 2.0], loc, 2.0).sum())(0.0)

@@ -67,8 +67,6 @@ class Refusing:
                 advice = "; random numbers are in fastgrad.random"
             elif name == "fit":
                 advice = "; minimize the negative sum of its logarithms by fastgrad.minimize"
-            elif name == "isf" and hasattr(type(self), "ppf"):
-                advice = "; use ppf(1 - q), or for a small q find a root of logsf(x) - log(q)"
             for one, other in (("pdf", "pmf"), ("pmf", "pdf")):
                 if one in name and hasattr(type(self), name.replace(one, other)):
                     advice = f"; use {name.replace(one, other)}"
@@ -132,6 +130,7 @@ class Distribution(Refusing):
     _logcdf: Callable[..., Tensor]
     _logsf: Callable[..., Tensor]
     _ppf: Callable[..., Tensor]
+    _isf: Callable[..., Tensor]
 
     # ---- distribution functions -------------------------------------------------------------------------------------
     def cdf(self, x: TensorLike, *args: Any, **kwargs: Any) -> Tensor:
@@ -171,11 +170,11 @@ class Distribution(Refusing):
         return self._distribution("logsf", 0.0, -math.inf, x, args, kwargs)
 
     # ---- operands ---------------------------------------------------------------------------------------------------
-    def _refuse_if_no_quantiles(self) -> None:
+    def _refuse_if_no_quantiles(self, method: str) -> None:
         if self.no_quantiles:
             raise NotImplementedError(
-                f"stats.{self.name}.ppf: {self.no_quantiles}; give SciPy's function of ndarrays its derivative with "
-                "fastgrad.primitive"
+                f"stats.{self.name}.{method}: {self.no_quantiles}; give SciPy's function of ndarrays its derivative "
+                "with fastgrad.primitive"
             )
 
     def _operands(self, method: str, x: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Operands:
@@ -362,10 +361,25 @@ class Continuous(Distribution):
         >>> round(fg.stats.expon.ppf(0.5, scale=2.0).item(), 4)
         1.3863
         """
-        self._refuse_if_no_quantiles()
-        operands = self._operands("ppf", q, args, kwargs)
+        self._refuse_if_no_quantiles("ppf")
+        return self._quantile("ppf", self._ppf, q, args, kwargs)
+
+    def isf(self, q: TensorLike, *args: Any, **kwargs: Any) -> Tensor:
+        """The inverse of the survival function, accurate for a small q: where that is q; nan for q outside [0, 1].
+
+        >>> import fastgrad as fg
+        >>> round(fg.stats.norm.isf(1e-30).item(), 4)
+        11.4641
+        """
+        self._refuse_if_no_quantiles("isf")
+        return self._quantile("isf", self._isf, q, args, kwargs)
+
+    def _quantile(
+        self, method: str, function: Callable[..., Tensor], q: TensorLike, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Tensor:
+        operands = self._operands(method, q, args, kwargs)
         outside = (operands.x < 0) | (operands.x > 1)
-        y = self._ppf(where(outside, 0.5, operands.x), *operands.shapes)
+        y = function(where(outside, 0.5, operands.x), *operands.shapes)
         y = y if operands.scale is None else y * operands.scale
         y = y if operands.loc is None else y + operands.loc
         return _or_nan(operands.valid, where(outside, math.nan, y))
@@ -379,6 +393,9 @@ class Symmetric(Continuous):
 
     def _logsf(self, z: Tensor, *shapes: Tensor) -> Tensor:
         return self._logcdf(-z, *shapes)
+
+    def _isf(self, q: Tensor, *shapes: Tensor) -> Tensor:
+        return -self._ppf(q, *shapes)
 
 
 class Discrete(Distribution):

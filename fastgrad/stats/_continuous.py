@@ -174,7 +174,7 @@ class VonMises(Symmetric):
     """The von Mises distribution of angles, with concentration ``kappa``; the density is periodic.
 
     As SciPy's, the distribution function is that of the angle from -pi to pi, and grows by 1 with each turn. It is an
-    integral of the density by the rule of Gauss and Legendre, to 1e-13 also in the tails. There is no ``ppf``.
+    integral of the density by the rule of Gauss and Legendre, to 1e-13 also in the tails. There are no quantiles.
 
     >>> import fastgrad as fg
     >>> fg.stats.vonmises.pdf(0.5, 0.0).numpy().round(4)
@@ -259,6 +259,9 @@ class Expon(Positive):
     def _ppf(self, q: Tensor) -> Tensor:
         return -log1p(-q)
 
+    def _isf(self, q: Tensor) -> Tensor:
+        return -log(q)
+
 
 class Gamma(ByIncompleteFunction, Positive):
     """The gamma distribution of shape ``a``; ``scale`` is the inverse of the rate.
@@ -286,6 +289,9 @@ class Gamma(ByIncompleteFunction, Positive):
     def _ppf(self, q: Tensor, a: Tensor) -> Tensor:
         return gammaincinv(a, q)
 
+    def _isf(self, q: Tensor, a: Tensor) -> Tensor:
+        return gammainccinv(a, q)
+
 
 class InvGamma(Gamma):
     """The distribution of 1 / X for a gamma distribution of shape ``a``.
@@ -309,6 +315,9 @@ class InvGamma(Gamma):
 
     def _ppf(self, q: Tensor, a: Tensor) -> Tensor:
         return 1 / gammainccinv(a, q)
+
+    def _isf(self, q: Tensor, a: Tensor) -> Tensor:
+        return 1 / gammaincinv(a, q)
 
 
 class Chi2(ByIncompleteFunction, Positive):
@@ -336,6 +345,9 @@ class Chi2(ByIncompleteFunction, Positive):
 
     def _ppf(self, q: Tensor, df: Tensor) -> Tensor:
         return 2 * gammaincinv(df / 2, q)
+
+    def _isf(self, q: Tensor, df: Tensor) -> Tensor:
+        return 2 * gammainccinv(df / 2, q)
 
 
 class F(ByIncompleteFunction, Positive):
@@ -372,6 +384,10 @@ class F(ByIncompleteFunction, Positive):
     def _ppf(self, q: Tensor, dfn: Tensor, dfd: Tensor) -> Tensor:
         a, b = dfn / 2, dfd / 2
         return b * betaincinv(a, b, q) / (a * betainccinv(b, a, q))
+
+    def _isf(self, q: Tensor, dfn: Tensor, dfd: Tensor) -> Tensor:
+        a, b = dfn / 2, dfd / 2
+        return b * betainccinv(a, b, q) / (a * betaincinv(b, a, q))
 
 
 def _odds(z: Tensor, dfn: Tensor, dfd: Tensor) -> tuple[Tensor, Tensor]:
@@ -416,6 +432,9 @@ class LogNorm(Positive):
     def _ppf(self, q: Tensor, s: Tensor) -> Tensor:
         return exp(s * ndtri(q))
 
+    def _isf(self, q: Tensor, s: Tensor) -> Tensor:
+        return exp(-s * ndtri(q))
+
 
 class ByHazard(Positive):
     """A distribution whose survival function is ``exp(-h)`` for a cumulative hazard h in closed form."""
@@ -458,6 +477,9 @@ class Pareto(ByHazard):
     def _ppf(self, q: Tensor, b: Tensor) -> Tensor:
         return exp(-log1p(-q) / b)
 
+    def _isf(self, q: Tensor, b: Tensor) -> Tensor:
+        return exp(-log(q) / b)
+
 
 class WeibullMin(ByHazard):
     """The Weibull distribution of shape ``c``.
@@ -494,6 +516,9 @@ class WeibullMin(ByHazard):
     def _ppf(self, q: Tensor, c: Tensor) -> Tensor:
         return _core.power(-log1p(-q), 1 / c)
 
+    def _isf(self, q: Tensor, c: Tensor) -> Tensor:
+        return _core.power(-log(q), 1 / c)
+
 
 class HalfNorm(Positive):
     """The distribution of ``|X|`` for a normal X.
@@ -525,6 +550,9 @@ class HalfNorm(Positive):
     def _ppf(self, q: Tensor) -> Tensor:
         return math.sqrt(2) * _core.erfinv(q)
 
+    def _isf(self, q: Tensor) -> Tensor:
+        return math.sqrt(2) * _core.erfcinv(q)
+
 
 # ---- on an interval --------------------------------------------------------------------------------------------------
 class Uniform(Continuous):
@@ -555,6 +583,9 @@ class Uniform(Continuous):
     def _ppf(self, q: Tensor) -> Tensor:
         return q
 
+    def _isf(self, q: Tensor) -> Tensor:
+        return 1 - q
+
 
 class Beta(ByIncompleteFunction, Continuous):
     """The beta distribution of shapes ``a`` and ``b``.
@@ -582,6 +613,9 @@ class Beta(ByIncompleteFunction, Continuous):
 
     def _ppf(self, q: Tensor, a: Tensor, b: Tensor) -> Tensor:
         return betaincinv(a, b, q)
+
+    def _isf(self, q: Tensor, a: Tensor, b: Tensor) -> Tensor:
+        return betainccinv(a, b, q)
 
 
 norm, cauchy, t, laplace, logistic, vonmises = (

@@ -10,12 +10,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .. import _core
-from .._core import Tensor, log, square, where
+from .._core import Tensor, astype, log, square, where
 from .._numpy.creation import floating
+from .._numpy.decompositions import eigh, eigvalsh, pinv
 from .._numpy.diagonals import diagonal
 from .._numpy.linalg import solve_triangular, triangle_of
 from .._numpy.shapes import swapaxes
 from .._numpy.special import gammaln, multigammaln, xlogy
+from .._rules.vjp import symmetric
+from .._transforms.custom import custom_jvp
 from ._base import Refusing
 
 if TYPE_CHECKING:
@@ -32,8 +35,16 @@ class MultivariateNormal(Refusing):
     may be given, the lower triangle L with ``cov = L @ L.T``, as ``fastgrad.linalg.cholesky`` returns it. Leading axes
     broadcast.
 
-    Raises ValueError where the shapes do not fit, LinAlgError for a matrix that is not positive definite. (SciPy's
-    ``allow_singular`` is not here.)
+    A number x is a vector of length 1. If the mean or the covariance says that d is 1, by a length of 1, an x of one
+    axis consists of such numbers, as SciPy has it.
+
+    With ``allow_singular`` the covariance may be singular, up to a rounding of its largest eigenvalue: the density is
+    that on the subspace of its other eigenvectors through the mean, by the pseudoinverse and the product of the
+    eigenvalues that are not 0, and 0 for points outside of it. The gradients are those for a constant rank. Where an
+    eigenvalue is negative the result is nan.
+
+    Raises ValueError where the shapes do not fit, and, unless ``allow_singular``, LinAlgError for a matrix that is not
+    positive definite.
 
     >>> import fastgrad as fg
     >>> fg.stats.multivariate_normal.logpdf([0.0, 1.0], mean=[0.0, 0.0], cov=[[1.0, 0.5], [0.5, 2.0]]).numpy().round(4)
@@ -45,23 +56,30 @@ class MultivariateNormal(Refusing):
         x: TensorLike,
         mean: TensorLike | None = None,
         cov: TensorLike | None = None,
+        allow_singular: bool = False,
         *,
         chol: TensorLike | None = None,
     ) -> Tensor:
         """The logarithm of the density, of the shape of x without its last axis, broadcast with the stacks of mean and
         covariance."""
         x = floating(x)
-        if x.ndim == 0:
-            raise ValueError("stats.multivariate_normal: expected x as vectors in the last axis, got a number")
-        d = x.shape[-1]
         center = None if mean is None else floating(mean)
+        if chol is not None and cov is not None:
+            raise ValueError("stats.multivariate_normal: expected cov or chol, got both")
+        matrix = floating(chol if chol is not None else 1.0 if cov is None else cov)
+        lengths = [given.shape[-1] for given in (center, matrix) if given is not None and given.ndim > 0]
+        if x.ndim == 0 or (x.ndim == 1 and lengths and max(lengths) == 1 != x.shape[0]):
+            x = x.reshape((*x.shape, 1))
+        d = x.shape[-1]
         if center is not None and center.shape[-1:] not in ((), (1,), (d,)):
             raise ValueError(f"stats.multivariate_normal: the mean has shape {center.shape}, expected vectors of "
                              f"length {d}, as of x")  # fmt: skip
         deviation = x if center is None else x - center
-        if chol is not None and cov is not None:
-            raise ValueError("stats.multivariate_normal: expected cov or chol, got both")
-        matrix = floating(chol if chol is not None else 1.0 if cov is None else cov)
+        if allow_singular and chol is None:
+            if matrix.ndim < 2:
+                matrix = where(np.eye(d, dtype=bool), matrix, matrix.dtype.type(0))
+            _check(matrix.shape[-2:], (d, d))
+            return _on_subspace(deviation, matrix)
         if chol is None and matrix.ndim < 2:
             variances = _core.broadcast_to(matrix, (d,)) if matrix.ndim == 0 else matrix
             _check(variances.shape, (d,))
@@ -81,11 +99,12 @@ class MultivariateNormal(Refusing):
         x: TensorLike,
         mean: TensorLike | None = None,
         cov: TensorLike | None = None,
+        allow_singular: bool = False,
         *,
         chol: TensorLike | None = None,
     ) -> Tensor:
         """The density."""
-        return _core.exp(self.logpdf(x, mean, cov, chol=chol))
+        return _core.exp(self.logpdf(x, mean, cov, allow_singular, chol=chol))
 
     def _density(self, squares: Tensor, log_deviations: Tensor) -> Tensor:
         d = squares.shape[-1]
@@ -93,6 +112,45 @@ class MultivariateNormal(Refusing):
 
     def __repr__(self) -> str:
         return "fastgrad.stats.multivariate_normal"
+
+
+def _on_subspace(deviation: Tensor, matrix: Tensor) -> Tensor:
+    """The logarithm of the density on the subspace of the eigenvectors whose eigenvalues are not 0, as SciPy tells
+    them: by a multiple of the largest one."""
+    matrix = symmetric(matrix)
+    w, v = eigh(matrix.detach())
+    least = _relative_cutoff(matrix.dtype) * _core.absolute(w).max(-1, keepdims=True)
+    is_kept, is_negative = w > least, (w < -least).any(-1)
+    outside = _core.sqrt(where(is_kept, 0.0, square((deviation.detach()[..., None, :] @ v)[..., 0, :])).sum(-1))
+    column = deviation[..., None]
+    squares = (deviation[..., None, :] @ (_pseudoinverse(matrix) @ column))[..., 0, 0]
+    rank = astype(is_kept, matrix.dtype).sum(-1)
+    y = -0.5 * (squares + _log_pseudodeterminant(matrix)) - rank * _HALF_LOG_2_PI
+    y = where((outside < 1e3 * least[..., 0]) | is_kept.all(-1), y, -math.inf)
+    return where(is_negative, math.nan, y)
+
+
+def _relative_cutoff(dtype: np.dtype) -> float:
+    return float((1e3 if dtype == np.float32 else 1e6) * np.finfo(dtype).eps)
+
+
+def _pseudoinverse(matrix: Tensor) -> Tensor:
+    return pinv(matrix, rtol=_relative_cutoff(matrix.dtype), hermitian=True)
+
+
+@custom_jvp
+def _log_pseudodeterminant(matrix: Tensor) -> Tensor:
+    """The logarithm of the product of the eigenvalues that are not 0. That of eigenvalues would lose terms of second
+    derivatives where they are equal."""
+    w = eigvalsh(matrix)
+    least = _relative_cutoff(matrix.dtype) * _core.absolute(w).max(-1, keepdims=True)
+    return log(where(w > least, w, 1.0)).sum(-1)
+
+
+@_log_pseudodeterminant.defjvp
+def _log_pseudodeterminant_jvp(primals: tuple[Tensor, ...], tangents: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
+    matrix = primals[0]
+    return _log_pseudodeterminant(matrix), (_pseudoinverse(matrix) * tangents[0]).sum((-2, -1))
 
 
 class Dirichlet(Refusing):

@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from .._core import Tensor, absolute, erf, erfcx, erfinv, exp, log, log1p, maximum, minimum, sqrt, where
+from .._core import Tensor, absolute, erf, erfcx, erfinv, exp, log, log1p, maximum, minimum, sqrt, traced, where
 from .._numpy.shapes import broadcast_arrays
 from .._numpy.special import ndtr, ndtri
 from .._transforms.custom import custom_jvp
@@ -78,6 +78,9 @@ class TruncNorm(Continuous):
         y: Tensor = _quantile(*broadcast_arrays(q, a, b))
         return y
 
+    def _isf(self, q: Tensor, a: Tensor, b: Tensor) -> Tensor:
+        return -self._ppf(q, -b, -a)  # the quantile of the mirror image
+
 
 def _mass(low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
     """An end of the interval, or its negative, or 0; and what times ``exp(-end^2 / 2)`` is the interval's mass."""
@@ -130,11 +133,19 @@ def _quantile(q: Tensor, a: Tensor, b: Tensor) -> Tensor:
     whole = mass * exp(-end * end / 2)
     erf_y = where(below < 0.5, erf(_ROOT_HALF * low) + 2 * below * whole, erf(_ROOT_HALF * high) - 2 * above * whole)
     outer = where(erf_y < 0, ndtri(ndtr(low) + below * whole), -ndtri(ndtr(-high) + above * whole))
-    across = where(absolute(erf_y) < 0.5, erfinv(erf_y) / _ROOT_HALF, outer)
+    y = where(absolute(erf_y) < 0.5, erfinv(erf_y) / _ROOT_HALF, outer)
 
-    # In a tail, fall = -log(ndtr(y) / ndtr(high)), and of that the derivative by y is the slope.
     in_tail = high < -0.5
-    near = where(in_tail, high, -1.0)
+    if traced(in_tail) or in_tail.any():
+        y = where(in_tail, _quantile_in_tail(below, above, low, where(in_tail, high, -1.0), mass), y)
+    y = maximum(minimum(y, high), low)
+    y = where(below == 0, low, where(above == 0, high, y))
+    return where(is_mirrored, -y, y)
+
+
+def _quantile_in_tail(below: Tensor, above: Tensor, low: Tensor, near: Tensor, mass: Tensor) -> Tensor:
+    """Where the distribution function is ``below``, and 1 minus it ``above``, on an interval below 0 whose upper end is
+    ``near``. fall = -log(ndtr(y) / ndtr(near)), and of that the derivative by y is the slope."""
     w, part = _w(near), 2 * mass / _w(near)
     left = exp((near - low) * (near + low) / 2) * _w(low) / w + below * part
     fall = minimum(-where(left < 0.5, log(left), log1p(-above * part)), 800.0)
@@ -143,10 +154,7 @@ def _quantile(q: Tensor, a: Tensor, b: Tensor) -> Tensor:
     for _ in range(_STEPS):
         here = _w(near - step)
         step = step + (log(here / w) - step * (step - 2 * near) / 2 + fall) * here * (_ROOT_2_PI / 2)
-
-    y = maximum(minimum(where(in_tail, near - step, across), high), low)
-    y = where(below == 0, low, where(above == 0, high, y))
-    return where(is_mirrored, -y, y)
+    return near - step
 
 
 @_quantile.defjvp
