@@ -156,7 +156,7 @@ static int reads_in_step(const fg_program *p, const step *s, int root)
 {
     for (int i = 0; i < s->n_in; i++)
         if (s->in[i] >= 0 && p->buffer[s->in[i]].root == root &&
-            (s->kind == PRODUCT_STEP || s->kind == LOAD_STEP || shape_at(p, s->in[i])->size != s->n ||
+            (s->kind == PRODUCT_STEP || is_load(s) || shape_at(p, s->in[i])->size != s->n ||
              shape_at(p, root)->size != s->n || p->buffer[s->in[i]].shift || p->buffer[root].period))
             return 0;
     return 1;
