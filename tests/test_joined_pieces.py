@@ -105,7 +105,7 @@ def close(got, want, bound, what):
 
 
 def test_forward_mode_vmap_and_differences():
-    for seed in range(300, 324):
+    for seed in range(300, 308):
         f, arrays, _ = random_program(seed)
         x, y = (a.astype(np.float64) for a in arrays)
         g, rng = scalar(f), np.random.default_rng(seed)

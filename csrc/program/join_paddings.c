@@ -8,6 +8,7 @@
 #include "program/steps.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 typedef struct {
     fg_program *p;
@@ -73,6 +74,57 @@ static int find_joined(const fg_program *p, const instruction *joined, fg_joined
     return fg_joined_find(found, 1, joined->n_in, part, attrs_of(p, joined), y->ndim, y->dim);
 }
 
+/* ---- pieces of one place ----------------------------------------------------------------------------------------- */
+/* Do pieces i and j of a sum have the same place? */
+static int are_in_one_place(const fg_program *p, const instruction *n, int i, int j)
+{
+    const int64_t *a = attrs_of(p, n) + i * (n->n_attr / n->n_in), *b = attrs_of(p, n) + j * (n->n_attr / n->n_in);
+    return !memcmp(a, b, (size_t)(n->n_attr / n->n_in) * sizeof *a) &&
+           fg_shape_equal(values_of(p)[operands_of(p, n)[i]].array->shape,
+                          values_of(p)[operands_of(p, n)[j]].array->shape);
+}
+
+/* Have they elements in common, or may they have? */
+static int overlap(const fg_program *p, const instruction *n, int i, int j)
+{
+    const fg_shape *y = values_of(p)[n->y].array->shape;
+    const int64_t *part[2] = {values_of(p)[operands_of(p, n)[i]].array->shape->dim,
+                              values_of(p)[operands_of(p, n)[j]].array->shape->dim};
+    int64_t attr[2 * 3 * FG_MAX_NDIM], size = n->n_attr / n->n_in;
+    fg_joined found;
+    memcpy(attr, attrs_of(p, n) + i * size, (size_t)size * sizeof *attr);
+    memcpy(attr + size, attrs_of(p, n) + j * size, (size_t)size * sizeof *attr);
+    return !fg_joined_find(&found, 1, 2, part, attr, y->ndim, y->dim) || found.common.size;
+}
+
+/* The last piece of a sum is added to an earlier one that has the same place, by an instruction in the place of one
+ * that is not needed any more: the additions run in the group that computes both, and there is a piece less. The bits
+ * are the same if no other piece has elements of theirs. */
+static int add_last(fg_program *p, instruction *n, int spare)
+{
+    int last = n->n_in - 1, i = -1;
+    for (int j = 0; j < last; j++)
+        if (i < 0 && are_in_one_place(p, n, j, last))
+            i = j;
+        else if (overlap(p, n, j, last))
+            return FG_OK;
+    if (i < 0)
+        return FG_OK;
+    int start = p->operands.n, x = operands_of(p, n)[i], y = operands_of(p, n)[last];
+    value *v = fg_list_add(&p->values, sizeof *v);
+    if (!v)
+        return FG_NO_MEMORY;
+    *v = (value){.array = fg_array_ref(values_of(p)[x].array), .from = RESULT};
+    if (!add_item(&p->operands, sizeof(int), &x) || !add_item(&p->operands, sizeof(int), &y))
+        return FG_NO_MEMORY;
+    instructions_of(p)[spare] = (instruction){.op = FG_OP_add, .n_in = 2, .y = p->values.n - 1, .in = start};
+    operands_of(p, n)[i] = p->values.n - 1;
+    n->n_attr -= n->n_attr / n->n_in;
+    n->n_in--;
+    return FG_OK;
+}
+
+/* ---- the pass ---------------------------------------------------------------------------------------------------- */
 /* Are two paddings better left alone? Those of few elements are written as fast; and those of most of the elements, in
  * one run, are computed in place (can_pad_in_place in lower.c). */
 static int is_better_apart(const fg_joined *found, const fg_shape *y)
@@ -109,8 +161,11 @@ int fg_pass_join_paddings(fg_program *p)
         }
         status = join(p, first, second, sum, &joined);
         if (!status && find_joined(p, &joined, &found) &&
-            (!is_better_apart(&found, y->shape) || is_added_to_a_padding(&a, k, sum.y)))
+            (!is_better_apart(&found, y->shape) || is_added_to_a_padding(&a, k, sum.y))) {
+            int one = a.maker[in[0]], other = a.maker[in[1]];
+            status = add_last(p, &joined, one > other ? one : other);
             instructions_of(p)[k] = joined;
+        }
     }
     free(a.maker);
     return status;

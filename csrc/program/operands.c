@@ -90,7 +90,7 @@ int fg_find_joined(const fg_program *p, const instruction *a, fg_joined *found)
  * equal, some at a time. */
 static int is_loadable(const fg_program *p, const instruction *m)
 {
-    enum { LEAST_NEIGHBOURS = 8 };
+
     const fg_shape *y = shape_at(p, m->y);
     fg_strided strided;
     if (p->buffer[m->y].root != m->y || p->buffer[m->y].padded_in_place)
@@ -102,7 +102,7 @@ static int is_loadable(const fg_program *p, const instruction *m)
     int v = operands_of(p, m)[0];
     if (m->op == FG_OP_broadcast_to)
         return shape_at(p, v)->size > 1;
-    return strided.stride[0] == 1 && strided.dim[0] >= LEAST_NEIGHBOURS && shape_at(p, v)->size <= 2 * y->size;
+    return shape_at(p, v)->size <= 4 * y->size || values_of(p)[p->buffer[v].root].from != RESULT;
 }
 
 /* Does a kernel take a single element as operand i of an instruction? A derivative's does for the first operands of a
@@ -250,7 +250,9 @@ static reading reading_of(const pass *a, const instruction *reader, int i, instr
     *load = (instruction){.op = FG_OP_broadcast_to, .n_in = 1, .y = reader->y, .in = reader->in + i};
     if (shape_at(p, v)->size == shape_at(p, reader->y)->size) {
         const instruction *m = a->maker[v] < 0 ? NULL : &instructions_of(p)[a->maker[v]];
-        if (!m || (m->op != FG_OP_broadcast_to && a->is_whole[v]) || !is_loadable(p, m))
+        while (m && m->op == FG_OP_reshape && a->maker[operands_of(p, m)[0]] >= 0)
+            m = &instructions_of(p)[a->maker[operands_of(p, m)[0]]];
+        if (!m || (m->op != FG_OP_broadcast_to && (a->is_whole[v] || a->is_whole[m->y])) || !is_loadable(p, m))
             return AS_IT_IS;
         *load = *m;
     } else if (is_any_block(p, reader, i)) {
@@ -320,7 +322,7 @@ static int remove_unread(fg_program *p)
     for (int k = p->instructions.n - 1; k >= 0; k--) {
         instruction a = instructions_of(p)[k];
         int moves = a.op == FG_OP_broadcast_to || a.op == FG_OP_slice || a.op == FG_OP_transpose ||
-                    a.op == FG_OP_unslice || a.op == FG_OP_concatenate;
+                    a.op == FG_OP_unslice || a.op == FG_OP_concatenate || a.op == FG_OP_reshape;
         for (int i = 0; !uses[a.y] && moves && i < a.n_in; i++)
             uses[operands_of(p, &a)[i]]--;
         if (uses[a.y] || !moves)
@@ -360,16 +362,17 @@ static int insert_repetitions(pass *a)
 }
 
 /* Find the values that are in memory as a whole: those that outputs and instructions other than long elementwise ones
- * read. */
+ * read, themselves or in another shape. */
 static void find_whole(pass *a)
 {
     const fg_program *p = a->p;
     for (int i = 0; i < p->n_out; i++)
         if (p->out[i] < a->n)
             a->is_whole[p->out[i]] = 1;
-    for (int k = 0; k < p->instructions.n; k++) {
+    for (int k = p->instructions.n - 1; k >= 0; k--) {
         const instruction *reader = &instructions_of(p)[k];
-        for (int i = 0; i < reader->n_in && !is_long_flat(p, reader); i++)
+        int is_read = reader->op == FG_OP_reshape ? a->is_whole[reader->y] : !is_long_flat(p, reader);
+        for (int i = 0; i < reader->n_in && is_read; i++)
             if (operands_of(p, reader)[i] >= 0)
                 a->is_whole[operands_of(p, reader)[i]] = 1;
     }
