@@ -214,6 +214,31 @@ int fg_strided_add(fg_strided *, int64_t length, int64_t stride);
 /* y = n elements from number `from` on, in row-major order; there are as many. x and y do not overlap. */
 void fg_strided_read(const fg_strided *, size_t itemsize, int64_t from, int64_t n, const void *x, void *y);
 
+/* ---- pieces.c ------------------------------------------------------------------------------------------
+ * Compiled once. An array y that is put together from others, its pieces: a concatenation, or a sum of slices that are
+ * padded with zeros. */
+enum { FG_MAX_PIECES = 16 };
+typedef struct {            /* where a piece is: axes from the last one on */
+    int ndim;
+    int64_t dim[FG_STRIDED_NDIM];   /* of y */
+    /* The piece has `count` elements along an axis, at y's elements start, start + step, ... */
+    int64_t start[FG_STRIDED_NDIM], step[FG_STRIDED_NDIM], count[FG_STRIDED_NDIM];
+    int64_t stride[FG_STRIDED_NDIM], shift;     /* of these elements in the piece's memory */
+    int64_t size;           /* of the piece */
+} fg_piece;
+typedef struct {
+    int n, is_sum;
+    fg_piece common;        /* of a sum of several pieces: the elements that all of them have */
+    fg_piece piece[FG_MAX_PIECES];
+} fg_joined;
+/* Of a sum of padded slices, or a concatenation, of n pieces; attr: that of unslice for each piece, or of concatenate;
+ * part, whole: lengths along ndim axes. 0: there are too many pieces or axes, or the elements that all have are no
+ * slice. */
+int fg_joined_find(fg_joined *, int is_sum, int n, const int64_t *const *part, const int64_t *attr, int ndim,
+                   const int64_t *whole);
+/* y = n elements from number `from` on, in row-major order; x: the pieces. A sum of several is of floats. */
+void fg_joined_read(const fg_joined *, int dtype, int64_t from, int64_t n, const void *const *x, void *y);
+
 /* ---- integers.c ---------------------------------------------------------------------------------------
  * Compiled once, not for each instruction set. Kernels by operation and dtype: fastgrad.h. */
 typedef struct {            /* of a row of integers.def and a dtype; those that it does not have are NULL */

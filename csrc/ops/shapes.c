@@ -323,8 +323,34 @@ static int slice_adjoint(int op, fg_node *n, fg_tensor g, fg_tensor *gin)
 
 int fg_slice_vjp(fg_node *n, fg_tensor g, fg_tensor *gin) { return slice_adjoint(FG_OP_unslice, n, g, gin); }
 
+/* In a program, the sum of several unslices, of which each has its own attributes, or a concatenation: so many elements
+ * at a time that they stay in a cache until all pieces are there. Returns 0 where it has to be computed otherwise. */
+static int join_pieces(const fg_call *c, fg_array *y)
+{
+    enum { AT_A_TIME = 4096 };
+    const int64_t *part[FG_MAX_PIECES];
+    const void *x[FG_MAX_PIECES];
+    fg_joined joined;
+    if (c->n_in > FG_MAX_PIECES)
+        return 0;
+    for (int k = 0; k < c->n_in; k++) {
+        part[k] = c->in[k].array->shape->dim;
+        x[k] = c->in[k].array->data;
+    }
+    if (!fg_joined_find(&joined, c->op == FG_OP_unslice, c->n_in, part, c->attr, y->shape->ndim, y->shape->dim))
+        return 0;
+    int64_t itemsize = (int64_t)fg_itemsize(y->dtype);
+    for (int64_t from = 0; from < y->shape->size; from += AT_A_TIME) {
+        int64_t n = y->shape->size - from < AT_A_TIME ? y->shape->size - from : AT_A_TIME;
+        fg_joined_read(&joined, y->dtype, from, n, x, (char *)y->data + from * itemsize);
+    }
+    return 1;
+}
+
 int fg_unslice_run(const fg_call *c, fg_array *y)
 {
+    if (c->n_in > 1)                            /* made by fg_pass_join_paddings, which has found that it can be */
+        return join_pieces(c, y) ? FG_OK : FG_BAD_VALUE;
     const fg_array *x = c->in[0].array;
     int64_t from[FG_MAX_NDIM], to[FG_MAX_NDIM], offset;
     size_t itemsize = fg_itemsize(y->dtype);
@@ -375,6 +401,7 @@ int fg_concatenate_shape(const fg_call *c, fg_shape **shape, int *dtype)
 
 int fg_concatenate_run(const fg_call *c, fg_array *y)
 {
+    enum { SHORT_ROW = 512 };                   /* bytes: so short that its parts are not copied one by one */
     int axis = (int)c->attr[0];
     int64_t outer = 1, inner = (int64_t)fg_itemsize(y->dtype), at = 0;
     for (int i = 0; i < axis; i++)
@@ -382,6 +409,8 @@ int fg_concatenate_run(const fg_call *c, fg_array *y)
     for (int i = axis + 1; i < y->shape->ndim; i++)
         inner *= y->shape->dim[i];
     int64_t row = inner * y->shape->dim[axis];
+    if (row < SHORT_ROW && outer > 1 && join_pieces(c, y))
+        return FG_OK;
     for (int k = 0; k < c->n_in; k++) {
         const fg_array *x = c->in[k].array;
         int64_t part = inner * x->shape->dim[axis];

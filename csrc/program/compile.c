@@ -27,10 +27,12 @@ static int (*const passes[])(fg_program *) = {
     fg_pass_accumulate_products,
     /* The sum of two values that are padded with zeros alike becomes a padded sum, so that fewer elements are added. */
     fg_pass_add_before_padding,
+    /* A sum of values that are padded with zeros, as the gradient of several slices, is one instruction. */
+    fg_pass_join_paddings,
     /* Gradients of gathers stay rows: sums of the rows that are read, instead of additions to zeros of the size of the
      * parameter. */
     fg_pass_keep_rows,
-    /* DCE once more: the last three passes leave instructions without users. */
+    /* DCE once more: the last four passes leave instructions without users. */
     fg_pass_eliminate_dead_code,
     /* Constants in memory that the caller may write later are copied. */
     fg_pass_own_constants,
@@ -57,6 +59,9 @@ static void free_compiled(fg_program *p)
     fg_replays_free(p);
     for (int v = 0; p->buffer && v < p->n_buffers; v++)
         fg_shape_unref(p->buffer[v].array.shape);
+    for (int i = 0; i < p->joined.n; i++)
+        free(((fg_joined **)p->joined.item)[i]);
+    free(p->joined.item);
     free(p->step);
     free(p->form);
     free(p->buffer);

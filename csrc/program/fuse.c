@@ -95,6 +95,8 @@ static int can_load(const fg_program *p, const step *s, const step *first, const
     const buffer *x = &p->buffer[s->in[0]];
     const fg_strided *t = &s->strided;
     int64_t width = row_length(first);
+    if (s->kind == JOIN_STEP)
+        return !reads_any(p, s, g->passed, g->number) && !reads_any(p, s, g->made, g->number);
     if (g->passed[x->root] == g->number)
         return 0;
     return g->made[x->root] != g->number ||
@@ -112,9 +114,15 @@ static int can_load_all(const fg_program *p, const step *s, const step *first, c
     return 1;
 }
 
-static int reads_alike(const fg_strided *a, const fg_strided *b)
+static int loads_alike(const step *s, const step *t)
 {
+    const fg_strided *a = &s->strided, *b = &t->strided;
     size_t bytes = (size_t)a->ndim * sizeof *a->dim;
+    if (s->kind != t->kind || s->n_in != t->n_in || memcmp(s->in, t->in, (size_t)s->n_in * sizeof *s->in))
+        return 0;
+    if (s->kind == JOIN_STEP)
+        return s->op == t->op && s->n_attr == t->n_attr && s->n == t->n &&
+               !memcmp(s->attr, t->attr, (size_t)s->n_attr * sizeof *s->attr);
     return a->ndim == b->ndim && a->shift == b->shift && !memcmp(a->dim, b->dim, bytes) &&
            !memcmp(a->stride, b->stride, bytes);
 }
@@ -130,8 +138,7 @@ static int take_loads(fg_program *p, step *sorted, int start, int n, const step 
         step *load = &p->step[k - 1];
         load->group = 0;
         for (int j = start; j < n && same < 0; j++)
-            if (sorted[j].kind == LOAD_STEP && sorted[j].in[0] == load->in[0] &&
-                reads_alike(&sorted[j].strided, &load->strided))
+            if (is_load(&sorted[j]) && loads_alike(&sorted[j], load))
                 same = sorted[j].y;
         if (same >= 0)
             ((int *)p->operands.item)[s->in + i - (int *)p->operands.item] = same;
@@ -234,7 +241,7 @@ static int starts_with_rows(const fg_program *p, int k, int64_t *width)
     int64_t n = shape_at(p, v)->size;
     for (int j = k + 1; n >= FG_FUSE_FROM && j < p->n_steps && j <= k + LOOK_AHEAD; j++) {
         const step *t = &p->step[j];
-        for (int i = 0; t->group && t->kind != RUN && t->kind != LOAD_STEP && t->n == n && i < t->n_in; i++)
+        for (int i = 0; t->group && t->kind != RUN && !is_load(t) && t->n == n && i < t->n_in; i++)
             if (t->in[i] == v)
                 return 1;
     }
@@ -315,7 +322,7 @@ static int fits(const fg_program *p, const step *product, const step *first, int
         for (int i = 0; i < first[j].n_in; i++) {
             int v = first[j].in[i];
             if (v >= 0 && p->buffer[v].root == root &&
-                (first[j].kind == PRODUCT_STEP || shape_at(p, v)->size != first->n || p->buffer[v].shift))
+                (first[j].kind == PRODUCT_STEP || is_load(&first[j]) || shape_at(p, v)->size != first->n || p->buffer[v].shift))
                 return 0;
         }
     return 1;
@@ -356,7 +363,7 @@ static int sort_steps(fg_program *p, step *sorted, group *g)
     for (int k = 0; k < p->n_steps; k++) {
         step *first = &p->step[k];
         int64_t width = 0;
-        if (!first->group || first->kind == LOAD_STEP)
+        if (!first->group || is_load(first))
             continue;
         int start = n, by_rows = first->kind == RUN && starts_with_rows(p, k, &width);
         g->number = k + 1;
@@ -378,7 +385,7 @@ static int sort_steps(fg_program *p, step *sorted, group *g)
         for (int j = k + 1, passed = 0, before = 0; j < p->n_steps && passed + before < LOOK_AHEAD; j++) {
             step *s = &p->step[j];
             kind sum;
-            if (!s->group || s->kind == LOAD_STEP)
+            if (!s->group || is_load(s))
                 continue;
             if (s->kind != RUN && s->n == elements && !reads_any(p, s, g->passed, g->number) &&
                 !reads_across(p, s, &sorted[start], g) && (!passed || reads_any(p, s, g->mine, g->number)) &&
@@ -442,7 +449,7 @@ int fg_pass_fuse(fg_program *p)
     }
     int *loader = marks + 4 * n;
     for (int k = 0; k < p->n_steps; k++)
-        if (p->step[k].kind == LOAD_STEP)
+        if (is_load(&p->step[k]))
             loader[p->step[k].y] = k + 1;
     n = sort_steps(p, sorted, &(group){0, marks, marks + n, marks + 2 * n, marks + 3 * n, loader});
     free(marks);

@@ -44,7 +44,7 @@ static int is_view(const fg_program *p, const instruction *a, int64_t *shift)
  * left to write then. There must be no more of them than the operand has elements. */
 static int can_pad_in_place(const fg_program *p, const instruction *a, int64_t *shift)
 {
-    if (a->op != FG_OP_unslice)
+    if (a->op != FG_OP_unslice || a->n_in != 1)
         return 0;
     int v = operands_of(p, a)[0], root = p->buffer[v].root;
     return values_of(p)[root].from == RESULT && !p->buffer[root].padded_in_place &&
@@ -107,7 +107,19 @@ static int allocates(const fg_program *p, const step *s)
     return stretches > 1;
 }
 
-static void prepare_step(fg_program *p, step *s, const instruction *a)
+/* How a JOIN_STEP finds its elements; NULL: no memory. */
+static const fg_joined *joined_for(fg_program *p, const instruction *a)
+{
+    fg_joined **place = fg_list_add(&p->joined, sizeof(fg_joined *));
+    fg_joined *made = place ? malloc(sizeof *made) : NULL;
+    if (place)
+        *place = made;
+    if (made)
+        fg_find_joined(p, a, made);
+    return made;
+}
+
+static int prepare_step(fg_program *p, step *s, const instruction *a)
 {
     *s = (step){.kind = RUN,
                 .group = 1,
@@ -123,7 +135,11 @@ static void prepare_step(fg_program *p, step *s, const instruction *a)
     p->work += work_of(p, s);
     p->draws = p->draws || fg_draws(s->op, s->attr);
     p->allocates = p->allocates || allocates(p, s);
-    if (p->buffer[a->y].loaded) {
+    if (p->buffer[a->y].loaded && (a->op == FG_OP_unslice || a->op == FG_OP_concatenate)) {
+        s->kind = JOIN_STEP;
+        if (!(s->joined = joined_for(p, a)))
+            return fg_fail(FG_NO_MEMORY, "no memory for a program");
+    } else if (p->buffer[a->y].loaded) {
         s->kind = LOAD_STEP;
         fg_find_strides(p, a, &s->strided);
     } else if (a->n_in && is_flat(p, a)) {
@@ -131,6 +147,7 @@ static void prepare_step(fg_program *p, step *s, const instruction *a)
         for (int i = 0; s->kind != RUN && i < a->n_in; i++)
             s->run[i] = fg_run_of_operand(p, a, i);
     }
+    return FG_OK;
 }
 
 /* ---- buffers and steps --------------------------------------------------------------------------------------- */
@@ -293,7 +310,9 @@ static int make_steps(fg_program *p)
             const instruction *a = &instructions_of(p)[k];
             const buffer *y = &p->buffer[a->y];
             if (!!y->panel == late && (y->root == a->y || a->op == FG_OP_matmul)) {
-                prepare_step(p, &p->step[p->n_steps++], a);
+                int status = prepare_step(p, &p->step[p->n_steps++], a);
+                if (status)
+                    return status;
                 p->n_late += late;
             }
         }
@@ -320,7 +339,7 @@ int fg_pass_insert_zeros(fg_program *p)
         size = p->step[k].group;
         for (int j = k; j < k + size; j++) {
             int *zero = &zeros[p->buffer[p->step[j].y].root];
-            if (*zero)
+            if (*zero)                          /* never a JOIN_STEP, so that this cannot fail */
                 prepare_step(p, &all[n++], &instructions_of(p)[*zero - 1]);
             *zero = 0;
         }

@@ -60,8 +60,9 @@ static void find_blockwise(fg_program *p)
                 y->blockwise = (int)(by_row ? p->step[k].block / p->step[k].width : p->step[k].block);
         }
     }
+    /* What has views is read as a whole, unless they are the same elements in another shape. */
     for (int v = 0; v < p->n_buffers; v++)
-        if (p->buffer[v].root != v)             /* what has views is read as a whole */
+        if (p->buffer[v].root != v && (p->buffer[v].shift || bytes_at(p, v) != bytes_at(p, p->buffer[v].root)))
             p->buffer[p->buffer[v].root].blockwise = 0;
 }
 
@@ -156,7 +157,7 @@ static int reads_in_step(const fg_program *p, const step *s, int root)
 {
     for (int i = 0; i < s->n_in; i++)
         if (s->in[i] >= 0 && p->buffer[s->in[i]].root == root &&
-            (s->kind == PRODUCT_STEP || s->kind == LOAD_STEP || shape_at(p, s->in[i])->size != s->n ||
+            (s->kind == PRODUCT_STEP || is_load(s) || shape_at(p, s->in[i])->size != s->n ||
              shape_at(p, root)->size != s->n || p->buffer[s->in[i]].shift || p->buffer[root].period))
             return 0;
     return 1;
@@ -376,6 +377,8 @@ int fg_pass_plan_memory(fg_program *p)
     for (int k = 0; k < p->n_steps; k += p->step[k].group)
         if (p->step[k].kind == PRODUCT_STEP)
             store_products(p, k, k + p->step[k].group);
+    for (int v = 0; v < n; v++)                 /* of views, too */
+        p->buffer[v].blockwise = p->buffer[p->buffer[v].root].blockwise;
     /* Linked lists of roots by the step at which they die. */
     int *next = malloc((size_t)(n + 1) * sizeof *next), *dying = malloc((size_t)(p->n_steps + 1) * sizeof *dying);
     if (!next || !dying)

@@ -73,20 +73,36 @@ int fg_find_strides(const fg_program *p, const instruction *a, fg_strided *found
     return found->ndim > 0;
 }
 
+int fg_find_joined(const fg_program *p, const instruction *a, fg_joined *found)
+{
+    const int64_t *part[FG_MAX_PIECES];
+    fg_joined own;
+    if ((a->op != FG_OP_unslice && a->op != FG_OP_concatenate) || a->n_in > FG_MAX_PIECES)
+        return 0;
+    for (int k = 0; k < a->n_in; k++)
+        part[k] = shape_at(p, operands_of(p, a)[k])->dim;
+    return fg_joined_find(found ? found : &own, a->op == FG_OP_unslice, a->n_in, part, attrs_of(p, a),
+                          shape_at(p, a->y)->ndim, shape_at(p, a->y)->dim);
+}
+
 /* Is the value of instruction m worth loading a block at a time from its operand, instead of being stored? Then the
  * operand lives as long as its readers, so it must not be much larger; and elements must be neighbours in memory, or
  * equal, some at a time. */
 static int is_loadable(const fg_program *p, const instruction *m)
 {
-    enum { LEAST_NEIGHBOURS = 8 };
+
     const fg_shape *y = shape_at(p, m->y);
     fg_strided strided;
-    if (p->buffer[m->y].root != m->y || p->buffer[m->y].padded_in_place || !fg_find_strides(p, m, &strided))
+    if (p->buffer[m->y].root != m->y || p->buffer[m->y].padded_in_place)
+        return 0;
+    if (m->op == FG_OP_unslice || m->op == FG_OP_concatenate)
+        return fg_find_joined(p, m, NULL);
+    if (!fg_find_strides(p, m, &strided))
         return 0;
     int v = operands_of(p, m)[0];
     if (m->op == FG_OP_broadcast_to)
         return shape_at(p, v)->size > 1;
-    return strided.stride[0] == 1 && strided.dim[0] >= LEAST_NEIGHBOURS && shape_at(p, v)->size <= 2 * y->size;
+    return shape_at(p, v)->size <= 4 * y->size || values_of(p)[p->buffer[v].root].from != RESULT;
 }
 
 /* Does a kernel take a single element as operand i of an instruction? A derivative's does for the first operands of a
@@ -181,23 +197,33 @@ static int loaded(fg_program *p, int dtype, fg_shape *shape)
                       (buffer){.array = {.refs = 1, .dtype = dtype, .storage = FG_OWNED, .shape = shape}, .loaded = 1});
 }
 
-/* Append an instruction of one operand. */
-static int add_instruction(fg_program *p, list *instructions, instruction a, int v)
+static int add_repetition(fg_program *p, list *instructions, int v, int copy)
 {
     int *operand = fg_list_add(&p->operands, sizeof *operand);
     instruction *n = operand ? fg_list_add(instructions, sizeof *n) : NULL;
     if (!n)
         return FG_NO_MEMORY;
     *operand = v;
-    *n = a;
-    n->n_in = 1;
-    n->in = p->operands.n - 1;
+    *n = (instruction){.op = FG_OP_broadcast_to, .n_in = 1, .y = copy, .in = p->operands.n - 1};
     return FG_OK;
 }
 
-static int add_repetition(fg_program *p, list *instructions, int v, int copy)
+/* Append an instruction like a, with operands of its own, as those of a are about to change. */
+static int add_load(fg_program *p, list *instructions, instruction a)
 {
-    return add_instruction(p, instructions, (instruction){.op = FG_OP_broadcast_to, .y = copy}, v);
+    instruction *n = fg_list_add(instructions, sizeof *n);
+    int start = p->operands.n;
+    for (int i = 0; n && i < a.n_in; i++) {
+        int *operand = fg_list_add(&p->operands, sizeof *operand);
+        if (!operand)
+            return FG_NO_MEMORY;
+        *operand = operands_of(p, &a)[i];
+    }
+    if (!n)
+        return FG_NO_MEMORY;
+    *n = a;
+    n->in = start;
+    return FG_OK;
 }
 
 typedef struct {
@@ -211,8 +237,8 @@ typedef struct {
 } pass;
 
 /* How a long elementwise instruction reads its operand i, if that is not element by element and no single element: a
- * block of equal elements or a row, which is repeated; in runs of equal elements; or with strides, as instruction
- * *load. */
+ * block of equal elements or a row, which is repeated; in runs of equal elements; or with strides or from
+ * pieces, as instruction *load. */
 typedef enum { AS_IT_IS, ANY_BLOCK, ROW, IN_RUNS, STRIDED, TOO_MANY_AXES } reading;
 
 static reading reading_of(const pass *a, const instruction *reader, int i, instruction *load)
@@ -224,13 +250,17 @@ static reading reading_of(const pass *a, const instruction *reader, int i, instr
     *load = (instruction){.op = FG_OP_broadcast_to, .n_in = 1, .y = reader->y, .in = reader->in + i};
     if (shape_at(p, v)->size == shape_at(p, reader->y)->size) {
         const instruction *m = a->maker[v] < 0 ? NULL : &instructions_of(p)[a->maker[v]];
-        if (!m || (m->op != FG_OP_broadcast_to && a->is_whole[v]) || !is_loadable(p, m))
+        while (m && m->op == FG_OP_reshape && a->maker[operands_of(p, m)[0]] >= 0)
+            m = &instructions_of(p)[a->maker[operands_of(p, m)[0]]];
+        if (!m || (m->op != FG_OP_broadcast_to && (a->is_whole[v] || a->is_whole[m->y])) || !is_loadable(p, m))
             return AS_IT_IS;
         *load = *m;
     } else if (is_any_block(p, reader, i)) {
         return ANY_BLOCK;
     }
     fg_strided strided;
+    if (load->op == FG_OP_unslice || load->op == FG_OP_concatenate)
+        return STRIDED;
     if (load->op == FG_OP_broadcast_to && is_row(p, operands_of(p, load)[0], load->y))
         return ROW;
     if (load->op == FG_OP_broadcast_to && run_of(p, reader, i, load))
@@ -268,7 +298,7 @@ static int load_operands(pass *a, const instruction *reader)
             if ((y = loaded(p, p->buffer[v].array.dtype, shape_at(p, load.y))) < 0)
                 return FG_NO_MEMORY;
             load.y = y;
-            if ((status = add_instruction(p, &a->instructions, load, v)))
+            if ((status = add_load(p, &a->instructions, load)))
                 return status;
         }
         operands_of(p, reader)[i] = y;
@@ -291,9 +321,11 @@ static int remove_unread(fg_program *p)
                 uses[operands_of(p, &instructions_of(p)[k])[i]]++;
     for (int k = p->instructions.n - 1; k >= 0; k--) {
         instruction a = instructions_of(p)[k];
-        if (!uses[a.y] && (a.op == FG_OP_broadcast_to || a.op == FG_OP_slice || a.op == FG_OP_transpose))
-            uses[operands_of(p, &a)[0]]--;
-        else
+        int moves = a.op == FG_OP_broadcast_to || a.op == FG_OP_slice || a.op == FG_OP_transpose ||
+                    a.op == FG_OP_unslice || a.op == FG_OP_concatenate || a.op == FG_OP_reshape;
+        for (int i = 0; !uses[a.y] && moves && i < a.n_in; i++)
+            uses[operands_of(p, &a)[i]]--;
+        if (uses[a.y] || !moves)
             instructions_of(p)[--kept] = a;
     }
     memmove(p->instructions.item, instructions_of(p) + kept, (size_t)(p->instructions.n - kept) * sizeof(instruction));
@@ -330,16 +362,17 @@ static int insert_repetitions(pass *a)
 }
 
 /* Find the values that are in memory as a whole: those that outputs and instructions other than long elementwise ones
- * read. */
+ * read, themselves or in another shape. */
 static void find_whole(pass *a)
 {
     const fg_program *p = a->p;
     for (int i = 0; i < p->n_out; i++)
         if (p->out[i] < a->n)
             a->is_whole[p->out[i]] = 1;
-    for (int k = 0; k < p->instructions.n; k++) {
+    for (int k = p->instructions.n - 1; k >= 0; k--) {
         const instruction *reader = &instructions_of(p)[k];
-        for (int i = 0; i < reader->n_in && !is_long_flat(p, reader); i++)
+        int is_read = reader->op == FG_OP_reshape ? a->is_whole[reader->y] : !is_long_flat(p, reader);
+        for (int i = 0; i < reader->n_in && is_read; i++)
             if (operands_of(p, reader)[i] >= 0)
                 a->is_whole[operands_of(p, reader)[i]] = 1;
     }

@@ -12,6 +12,7 @@ int fg_pass_eliminate_common_subexpressions(fg_program *);
 int fg_pass_eliminate_dead_code(fg_program *);
 int fg_pass_accumulate_products(fg_program *);
 int fg_pass_add_before_padding(fg_program *);
+int fg_pass_join_paddings(fg_program *);    /* join_paddings.c */
 int fg_pass_keep_rows(fg_program *);        /* row_sparse.c */
 int fg_pass_own_constants(fg_program *);    /* after it, fg_constant_is_padded may be asked */
 int fg_constant_is_padded(const fg_array *);    /* may steps read it up to the end of its last vector? */
@@ -32,6 +33,10 @@ int fg_load_operands(fg_program *);
 int64_t fg_run_of_operand(const fg_program *, const instruction *, int i);
 /* How an instruction reads its operand with strides, if that is all it does; 0: it does more, or has too many axes. */
 int fg_find_strides(const fg_program *, const instruction *, fg_strided *);
+
+/* Is an instruction's result put together from its operands, as a concatenation is, so that some elements can be made at
+ * a time? joined may be NULL. */
+int fg_find_joined(const fg_program *, const instruction *, fg_joined *);
 
 /* On steps: the files of their names; insert_zeros is in lower.c, liveness in memory_plan.c. */
 int fg_pass_fuse(fg_program *);

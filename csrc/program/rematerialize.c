@@ -58,7 +58,7 @@ static int stays(const rematerialization *a, int v, int end)
 }
 
 /* Does a step read operand i in another order than element by element? */
-static int is_spread(const step *s, int i) { return s->kind == LOAD_STEP || run_at(s, i); }
+static int is_spread(const step *s, int i) { return is_load(s) || run_at(s, i); }
 
 /* The cost of computing v from values that stay until step `end`: the number of steps, plus the number of large values
  * that they read. More than `most`, if it costs more or is impossible. */
@@ -154,7 +154,7 @@ static int compute(rematerialization *a, int v, int end, int group);
 static void add_step(rematerialization *a, step s, int end, int group)
 {
     int *in = (int *)a->p->operands.item + a->p->operands.n;
-    if (s.kind != RUN) {
+    if (s.kind != RUN && !is_load(&s)) { /* what a load reads is never computed again */
         a->p->operands.n += s.n_in;
         for (int i = 0; i < s.n_in; i++) {
             int v = s.in[i];

@@ -95,7 +95,7 @@ static void bind_call(const fg_program *p, fg_replay *r, const step *s, bound_st
     }
     to->at[0] = (char *)call;
     to->at[1] = (char *)&r->array[s->y];
-    if (s->kind == PRODUCT_STEP)
+    if (s->kind != RUN)
         set_pointer(p, r, s->y, &to->at[FG_RESULT]);
 }
 
@@ -199,8 +199,8 @@ static fg_replay *new_replay(const fg_program *p)
             .kind = (uint8_t)s->kind, .whole = !s->block, .group = (uint32_t)s->group, .kernel = s->kernel, .n = s->n};
         for (int i = 0; s->kind != RUN && i < FG_RESULT; i++)
             r->bound_step[k].in_runs |= s->run[i] > 0;
-        r->bound_step[k].is_spread = r->bound_step[k].in_runs || s->kind == LOAD_STEP || s->by_row;
-        if (s->kind == RUN || s->kind == PRODUCT_STEP)
+        r->bound_step[k].is_spread = r->bound_step[k].in_runs || is_load(s) || s->by_row;
+        if (s->kind == RUN || s->kind == PRODUCT_STEP || s->kind == JOIN_STEP)
             bind_call(p, r, s, &r->bound_step[k], &call[k], operand, n_bodies ? body : NULL);
         else
             (s->kind == LOOP_STEP ? bind_loop : bind_flat)(p, r, s, &r->bound_step[k]);
@@ -369,7 +369,16 @@ static inline void run_part(const step *plan, const bound_step *s, int64_t at, i
     run_flat(s, x, n);
 }
 
-/* The same of a step that reads operands in runs, or has an element for each row, and of a load; the first of n
+/* What a JOIN_STEP fetches for n elements from number `at` on. */
+static void run_join(const step *plan, const fg_call *c, int64_t at, int64_t n, char *y)
+{
+    const void *x[FG_MAX_PIECES];
+    for (int i = 0; i < c->n_in; i++)
+        x[i] = c->in[i].array->data;
+    fg_joined_read(plan->joined, c->in[0].array->dtype, at, n, x, y);
+}
+
+/* The same as run_part of a step that reads operands in runs, or has an element for each row, and of a load; the first of n
  * elements of the group, which are a block, is element `at`. */
 static void run_spread(const step *plan, const bound_step *s, int64_t at, int64_t n, int64_t width)
 {
@@ -381,6 +390,9 @@ static void run_spread(const step *plan, const bound_step *s, int64_t at, int64_
         if (s->kind == LOAD_STEP)
             fg_strided_read(&plan->strided, plan->itemsize, x->period == BLOCKWISE ? from : at + from, part, s->at[0],
                             s->at[FG_RESULT] + (y->period == BLOCKWISE ? from : at + from) * y->itemsize);
+        else if (s->kind == JOIN_STEP)
+            run_join(plan, (const fg_call *)s->at[0], at + from, part,
+                     s->at[FG_RESULT] + (y->period == BLOCKWISE ? from : at + from) * y->itemsize);
         else if (s->in_runs)
             run_in_runs(plan, s, at + from, from, part);
         else

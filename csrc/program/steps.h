@@ -40,11 +40,11 @@ typedef struct buffer {
 /* ---- steps ------------------------------------------------------------------------------------------------------- */
 /* From UNARY_STEP to WHERE_STEP a step is flat: one kernel call on operands of the size of the result, single
  * elements, or repeated rows; or one call for each element of an operand that stands for a long run of equal
- * elements. Loads of operands that are read with strides, sums of all elements and of columns, sums and extremes of
- * rows, and products that are computed some rows at a time, occur within groups only. Specialization makes
+ * elements. Loads of operands that are read with strides or joined from pieces, sums of all elements and of columns, sums
+ * and extremes of rows, and products that are computed some rows at a time, occur within groups only. Specialization makes
  * LOOP_STEPs: of flat steps that run in whole vectors, and of small products and sums. */
 typedef enum { RUN, LOOP_STEP, UNARY_STEP, BINARY_STEP, UNARY_VJP_STEP, BINARY_VJP_STEP, COMPARE_STEP, WHERE_STEP,
-               LOAD_STEP, SUM_STEP, ROWS_STEP, COLS_SUM_STEP, PRODUCT_STEP } kind;
+               LOAD_STEP, JOIN_STEP, SUM_STEP, ROWS_STEP, COLS_SUM_STEP, PRODUCT_STEP } kind;
 
 enum {
     FG_RESULT = 4,              /* the index of a flat step's result in arrays of its operands, of which it has fewer */
@@ -74,6 +74,7 @@ typedef struct step {
     size_t itemsize;            /* of its result */
     fg_product product;         /* of a LOOP_STEP that is one */
     fg_strided strided;         /* of a LOAD_STEP */
+    const fg_joined *joined;    /* of a JOIN_STEP, in the program's list */
     /* Of a flat step's operands: how often each element is read in turn, the same number for all that are read in runs;
      * FG_ROW: it is a row of the length of the runs, which is not repeated in memory; 0: neither. */
     int64_t run[FG_RESULT];
@@ -81,7 +82,9 @@ typedef struct step {
     access_pattern access[FG_RESULT + 1];   /* of a flat step's operands and result, in a group */
 } step;
 
-/* The same of any step. */
+/* Does a step only fetch the elements of the present block of its group? */
+static inline int is_load(const step *s) { return s->kind == LOAD_STEP || s->kind == JOIN_STEP; }
+/* How often a step reads each element of operand i in turn; 0: it has no such operand. */
 static inline int64_t run_at(const step *s, int i) { return i < FG_RESULT ? s->run[i] : 0; }
 
 /* Of a group with sums that runs over n elements: how many of them are the first half, whose sums are computed

@@ -61,6 +61,7 @@ struct fg_program {
     struct buffer *buffer;      /* one for each value, one for each output that needs a copy, and repeated rows */
     struct step *step;
     int n_buffers, n_steps;
+    list joined;                /* of fg_joined *, which JOIN_STEPs read */
     int n_late;                 /* the last of the steps: products that training.c computes panel by panel */
     int draws;                  /* some step draws random numbers */
     int allocates;              /* some step takes memory from the pool while it runs */

@@ -6,7 +6,7 @@ The order of additions in sums and products is that of the kernels, so that thei
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -20,7 +20,7 @@ _FEW = 216  # multiplications of a product that is written out, at most (fg_is_f
 
 
 def _unslice(scope: Scope, k: int, step: Step) -> None:
-    """Zeros around a slice. What was computed inside of the result is written after these."""
+    """Zeros around a slice, or the sum of several. What was computed inside of the result is written after these."""
     d = scope.description
     x, y = d.buffer(step.operands[0]), d.buffer(step.y)
     result = scope.result(step.y)
@@ -30,12 +30,35 @@ def _unslice(scope: Scope, k: int, step: Step) -> None:
             if n:
                 scope.text.line(f"for (int64_t i = 0; i < {n}; i++) {result.at(f'{start} + i' if start else 'i')} = 0;")
         return
-    strides = contiguous(y.shape)
-    start = sum(stride * step.attr[3 * i] for i, stride in enumerate(strides))
-    to = index_text("i", x.shape, [stride * step.attr[3 * i + 1] for i, stride in enumerate(strides)], start)
-    value = scope.operand(step, 0)
+    n, strides = len(step.operands), contiguous(y.shape)
+    values = [scope.operand(step, j) for j in range(n)]
     scope.text.line(f"for (int64_t i = 0; i < {y.size}; i++) {result.at('i')} = 0;")
-    scope.text.line(f"for (int64_t i = 0; i < {x.size}; i++) {result.at(to)} = {value.at('i')};")
+    starts, steps = (np.reshape(step.attr, (n, len(y.shape), 3))[:, :, k].tolist() for k in range(2))
+    shapes = [d.buffer(v).shape for v in step.operands]
+
+    def put(first: list[int], by: list[int], shape: tuple[int, ...], text: str) -> None:
+        start = sum(stride * at for stride, at in zip(strides, first))
+        to = index_text("i", shape, [stride * m for stride, m in zip(strides, by)], start)
+        if size := math.prod(shape):
+            scope.text.line(f"for (int64_t i = 0; i < {size}; i++) {result.at(to)} {text};")
+
+    if n > 1:  # adding 0 makes 0 of -0, which remains where every operand has it: -0 + x is x (csrc/kernels/pieces.c)
+        common = [_common(*axis) for axis in zip(zip(*starts), zip(*steps), zip(*shapes))]
+        put([r.start for r in common], [r.step for r in common], tuple(len(r) for r in common), "= -0.0")
+    for first, by, shape, value in zip(starts, steps, shapes, values):
+        put(first, by, shape, f"{'+=' if n > 1 else '='} {value.at('i')}")
+
+
+def _common(starts: Sequence[int], steps: Sequence[int], lengths: Sequence[int]) -> range:
+    """The indices that several slices of an axis have in common. Steps other than 1 and -1 are alike."""
+    ranges = [range(start, start + step * n, step) for start, step, n in zip(starts, steps, lengths)]
+    if not all(ranges):
+        return range(0)
+    ranges = [r if r.step > 0 else r[::-1] for r in ranges]
+    low, high = max(r.start for r in ranges), min(r[-1] for r in ranges)
+    coarse = next((r for r in ranges if len(r) > 1 and r.step > 1), range(1))
+    low += (coarse.start - low) % coarse.step
+    return range(low, high + 1, coarse.step) if all(low in r for r in ranges) else range(0)
 
 
 def _concatenate(scope: Scope, k: int, step: Step) -> None:
