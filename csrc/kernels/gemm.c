@@ -18,7 +18,7 @@
 #endif
 
 /* R_MAX * V_MAX accumulators, V_MAX vectors of B and one of A fit the register file. */
-enum { R_MAX = 6, K_BLOCK = 192, FEW_ROWS = 2 };
+enum { R_MAX = 6, K_BLOCK = 192 };
 #if defined __AVX512F__
 enum { VECTOR_BYTES = 64, V_MAX = 4 };
 #elif defined __AVX__
@@ -455,7 +455,7 @@ static void NAME(gemm)(int ta, int tb, int64_t m, int64_t n, int64_t k, const vo
     /* Blocks, panels and tiles have nearly equal sizes, because a thin rest would be slow for its size. */
     const int64_t depth = EVEN_SHARE(k, K_BLOCK), height = EVEN_SHARE(m, R_MAX);
     const int64_t width = W * EVEN_SHARE(QUOTIENT_UP(n, W), V_MAX);
-    if (m <= FEW_ROWS && n > V_MAX * W && k >= 8 && b_col == 1 && c_col == 1) {
+    if (n > (m == 1 ? V_MAX * W : NAME(WIDE)) && m <= 2 && k >= 8 && b_col == 1 && c_col == 1) {
         for (int64_t i = 0; i < m; i++)
             NAME(wide)(n, k, depth, a + i * a_row, a_col, b, b_row, beta, c + i * c_row);
         return;
