@@ -3,7 +3,8 @@
  * C is computed in tiles of R rows by V vectors that stay in registers over a block of k: a row of op(B) is
  * read as vectors, an element of op(A) is broadcast. So A may have any strides, and only B must be contiguous
  * along its rows: where it is not (tb), or where a row ends inside a vector and there are no masked loads, a
- * panel of it is copied to the stack. The transpose of C is computed instead where that is less work.
+ * panel of it is copied to the stack. The transpose of C is computed instead where that is less work. One or two wide
+ * rows of C take no tiles, but the same sums (`wide`).
  *
  * Every C element is the sum over k in ascending order within blocks, and of the blocks in ascending order.
  * The blocks depend on k alone, so that the bits do not depend on tiles, edges or transposition. The exception is the
@@ -381,6 +382,45 @@ static void NAME(few)(int64_t n, const void *a_, const void *b_, const void *pro
     }
 }
 
+/* y = the sum of R rows of n elements, each times an element of x, after y if add. y has whole vectors. */
+INLINE void NAME(add_rows)(const int R, int64_t n, const REAL *x, int64_t x_step, const REAL *b, int64_t ldb, int add,
+                           REAL *y)
+{
+#define ADD_ROWS(load)                                                                                               \
+    do {                                                                                                             \
+        VECTOR sum = {0};                                                                                            \
+        if (add) sum = LOAD(y + j);                                                                                  \
+        UNROLL for (int i = 0; i < R; i++) sum += x[i * x_step] * (VECTOR)load;                                      \
+        STORE(y + j, sum);                                                                                           \
+    } while (0)
+    int64_t j = 0;
+    for (; j + W <= n; j += W) ADD_ROWS(LOAD(b + i * ldb + j));
+    if (j < n) ADD_ROWS(NAME(load_first)(b + i * ldb + j, (int)(n - j)));
+#undef ADD_ROWS
+}
+
+/* y = x B, plus y if add, for a row x of k elements, with the sums of tiles. A wide B is read in rows from end to end,
+ * eight at a time, as far as their sum stays in the cache; tiles would read a few vectors of each row. */
+enum { NAME(WIDE) = 8192 / sizeof(REAL) };
+static void NAME(wide)(int64_t n, int64_t k, int64_t depth, const REAL *x, int64_t x_step, const REAL *b, int64_t ldb,
+                       int add, REAL *y)
+{
+    REAL part[NAME(WIDE)];
+    for (int64_t j = 0; j < n; j += NAME(WIDE))
+        for (int64_t p = 0; p < k; p += depth) {
+            const int64_t kp = LESSER(depth, k - p), columns = LESSER(NAME(WIDE), n - j);
+            const REAL *rows_x = x + p * x_step, *rows_b = b + p * ldb + j;
+            const int add_part = add || p > 0;
+            REAL *sum = add_part || columns % W != 0 ? part : y + j;
+            int64_t i = 0;
+            for (; i + 8 <= kp; i += 8)
+                NAME(add_rows)(8, columns, rows_x + i * x_step, x_step, rows_b + i * ldb, ldb, i > 0, sum);
+            for (; i < kp; i++)
+                NAME(add_rows)(1, columns, rows_x + i * x_step, x_step, rows_b + i * ldb, ldb, i > 0, sum);
+            if (sum == part) NAME(finish)(1, columns, part, columns, add_part, y + j, columns, 1);
+        }
+}
+
 static void NAME(gemm)(int ta, int tb, int64_t m, int64_t n, int64_t k, const void *a_, int64_t lda,
                        const void *b_, int64_t ldb, int beta, void *c_, int64_t ldc)
 {
@@ -415,6 +455,11 @@ static void NAME(gemm)(int ta, int tb, int64_t m, int64_t n, int64_t k, const vo
     /* Blocks, panels and tiles have nearly equal sizes, because a thin rest would be slow for its size. */
     const int64_t depth = EVEN_SHARE(k, K_BLOCK), height = EVEN_SHARE(m, R_MAX);
     const int64_t width = W * EVEN_SHARE(QUOTIENT_UP(n, W), V_MAX);
+    if (n > (m == 1 ? V_MAX * W : NAME(WIDE)) && m <= 2 && k >= 8 && b_col == 1 && c_col == 1) {
+        for (int64_t i = 0; i < m; i++)
+            NAME(wide)(n, k, depth, a + i * a_row, a_col, b, b_row, beta, c + i * c_row);
+        return;
+    }
     for (int64_t p = 0; p < k; p += depth)
         for (int64_t j = 0; j < n; j += width) {
             const int64_t kp = LESSER(depth, k - p), columns = LESSER(width, n - j);

@@ -39,13 +39,19 @@ class _Layout(NamedTuple):
 
 
 class _Product(NamedTuple):
-    """How two factors are multiplied: as matrices, either of which may be stored transposed, or elementwise."""
+    """How two factors are multiplied: as matrices, either of which may be stored transposed, or elementwise and then
+    summed over axes."""
 
     a: _Layout
     b: _Layout
     transposed: tuple[bool, bool] | None  # None: elementwise
+    summed: tuple[int, ...]  # axes of the elementwise product
     labels: Labels  # of the result
     shape: Shape
+
+
+_RUN = 8  # an axis of so many elements is moved in runs, at nearly the speed of a copy
+_SHORT = 64  # dot products of fewer elements are elementwise products and sums, which a program fuses with their neighbours
 
 
 def _layout(labels: Labels, order: Labels, shape: Sequence[int]) -> _Layout:
@@ -79,7 +85,12 @@ def _product(of_a: Labels, in_a: Shape, of_b: Labels, in_b: Shape, kept: frozens
     if not gone:
         a = _layout(of_a, both + rows, [*stack, *down, *[1] * len(across)])
         b = _layout(of_b, both + columns, [*stack, *[1] * len(down), *across])
-        return _Product(a, b, None, labels, (*stack, *down, *across))
+        return _Product(a, b, None, (), labels, (*stack, *down, *across))
+    terms = math.prod(length[i] for i in gone)
+    if both and not rows and not columns and left_a == left_b and (terms < _SHORT or left_a != both + gone):
+        own = _layout(of_a, left_a, [length[i] for i in left_a])
+        summed = tuple(k for k, i in enumerate(left_a) if i in gone)
+        return _Product(own, _layout(of_b, left_b, own.shape), None, summed, both, tuple(stack))
 
     def matrices(of: Labels, *parts: Labels) -> _Layout:
         sizes = [math.prod(length[i] for i in part) for part in parts]
@@ -89,14 +100,15 @@ def _product(of_a: Labels, in_a: Shape, of_b: Labels, in_b: Shape, kept: frozens
     transpose_b = columns != () and left_b == both + columns + gone
     a = matrices(of_a, gone, rows) if transpose_a else matrices(of_a, rows, gone)
     b = matrices(of_b, columns, gone) if transpose_b else matrices(of_b, gone, columns)
-    return _Product(a, b, (transpose_a, transpose_b), labels, (*stack, *down, *across))
+    return _Product(a, b, (transpose_a, transpose_b), (), labels, (*stack, *down, *across))
 
 
 def _multiplied(product: _Product, a: Tensor, b: Tensor) -> Tensor:
     """The product of two factors of one dtype. Of small integers its dtype may be larger, as NumPy's sums are."""
     a, b = _laid_out(a, product.a), _laid_out(b, product.b)
     if product.transposed is None:
-        return multiply(a, b)
+        y = multiply(a, b)
+        return _core.sum(y, product.summed) if product.summed else y
     if a.dtype.kind == "f":
         y = _core.apply_op(_MATMUL, [a, b], product.transposed)
     else:
@@ -376,6 +388,9 @@ def _plan(subscripts: str, shapes: tuple[Shape, ...], optimize: Any) -> _Plan:
         left = [k for k in left if k not in group]
         while len(group) > 1:
             i, j, *group = group
+            if not left and not group and output and length[output[-1]] >= _RUN:
+                if output[-1] in terms[i] and output[-1] not in terms[j]:
+                    i, j = j, i  # the last axis of the product is that of the result
             kept = frozenset(output).union(*[terms[k] for k in left + group])
             sizes = [tuple(length[label] for label in terms[k]) for k in (i, j)]
             steps.append((i, j, _product(terms[i], sizes[0], terms[j], sizes[1], kept)))
