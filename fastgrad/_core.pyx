@@ -12,7 +12,7 @@ from cpython.buffer cimport PyObject_GetBuffer
 from cpython.exc cimport PyErr_Clear
 from cpython.mem cimport PyMem_Calloc, PyMem_Free, PyMem_Malloc, PyMem_Realloc
 from libc.math cimport sqrt
-from libc.stdlib cimport free
+from libc.stdlib cimport free, qsort
 from libc.string cimport memcmp
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF, Py_INCREF, Py_XDECREF

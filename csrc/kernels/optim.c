@@ -1,7 +1,9 @@
 /* optim.c: the updates of the optimizers (optim.def), and the test for values that are not finite.
  *
  * Each update is one loop over the elements of a parameter, its gradient and the optimizer's state. The file includes
- * itself once per dtype. Loops carry `omp simd` because p, g and the state may not be told apart by the compiler.
+ * itself once per dtype. Loops carry `omp simd` because p, g and the state may not be told apart by the compiler. What a
+ * loop stores it has in a variable and never reads back: a load just after the store waits for it where vectors lie
+ * across two cache lines, as in NumPy's large arrays, which begin 16 bytes after a page.
  */
 #ifndef REAL
 
@@ -98,14 +100,15 @@ INLINE void NAME(adam_loop)(int64_t n, REAL *p, const REAL *g, REAL *m, REAL *v,
     const int decayed = u->decoupled == 0 && u->weight_decay != 0;
     SIMD for (int64_t i = 0; i < n; i++) {
         const REAL p0 = p[i] * keep, d = decayed ? g[i] + weight_decay * p0 : g[i];
-        m[i] += new1 * (d - m[i]);
-        v[i] = old2 * v[i] + new2 * d * d;
-        REAL s = v[i];
+        const REAL mean = m[i] + new1 * (d - m[i]), square = old2 * v[i] + new2 * d * d;
+        REAL s = square;
         if (largest) {
             s = largest[i] > s ? largest[i] : s;
             largest[i] = s;
         }
-        p[i] = p0 - step * (m[i] / (SQRT(s) * root2 + eps));
+        m[i] = mean;
+        v[i] = square;
+        p[i] = p0 - step * (mean / (SQRT(s) * root2 + eps));
     }
 }
 
@@ -123,9 +126,9 @@ static void NAME(adagrad)(int64_t n, void *p_, const void *g_, void *const *stat
     const int first = u->first != 0;
     REAL *p = p_, *s = state[0];
     SIMD for (int64_t i = 0; i < n; i++) {
-        const REAL d = g[i] + weight_decay * p[i];
-        s[i] = (first ? initial : s[i]) + d * d;
-        p[i] -= rate * (d / (SQRT(s[i]) + eps));
+        const REAL d = g[i] + weight_decay * p[i], sum = (first ? initial : s[i]) + d * d;
+        s[i] = sum;
+        p[i] -= rate * (d / (SQRT(sum) + eps));
     }
 }
 
@@ -137,8 +140,9 @@ static void NAME(adadelta)(int64_t n, void *p_, const void *g_, void *const *sta
     REAL *p = p_, *squares = state[0], *steps = state[1];
     SIMD for (int64_t i = 0; i < n; i++) {
         const REAL d = g[i] + weight_decay * p[i];
-        squares[i] = old * squares[i] + new * d * d;
-        const REAL step = SQRT(steps[i] + eps) / SQRT(squares[i] + eps) * d;
+        const REAL square = old * squares[i] + new * d * d;
+        const REAL step = SQRT(steps[i] + eps) / SQRT(square + eps) * d;
+        squares[i] = square;
         steps[i] = old * steps[i] + new * step * step;
         p[i] -= rate * step;
     }
@@ -151,11 +155,13 @@ INLINE void NAME(rmsprop_loop)(int64_t n, REAL *p, const REAL *g, REAL *s, REAL 
     const REAL old = (REAL)u->alpha, new = (REAL)(1 - u->alpha), momentum = (REAL)u->momentum;
     SIMD for (int64_t i = 0; i < n; i++) {
         const REAL d = g[i] + weight_decay * p[i];
-        s[i] = old * s[i] + new * d * d;
-        REAL v = s[i];
+        const REAL square = old * s[i] + new * d * d;
+        REAL v = square;
+        s[i] = square;
         if (mean) {
-            mean[i] += new * (d - mean[i]);
-            v -= mean[i] * mean[i];
+            const REAL a = mean[i] + new * (d - mean[i]);
+            mean[i] = a;
+            v -= a * a;
             v = v < 0 ? 0 : v; /* a variance of nearly 0, rounded */
         }
         REAL step = d / (SQRT(v) + eps);
@@ -186,9 +192,10 @@ static void NAME(nadam)(int64_t n, void *p_, const void *g_, void *const *state,
     REAL *p = p_, *m = state[0], *v = state[1];
     SIMD for (int64_t i = 0; i < n; i++) {
         const REAL p0 = p[i] * keep, d = g[i] + weight_decay * p0;
-        m[i] += new1 * (d - m[i]);
-        v[i] = old2 * v[i] + new2 * d * d;
-        p[i] = p0 - (of_gradient * d + of_mean * m[i]) / (SQRT(v[i]) * root2 + eps);
+        const REAL mean = m[i] + new1 * (d - m[i]), square = old2 * v[i] + new2 * d * d;
+        m[i] = mean;
+        v[i] = square;
+        p[i] = p0 - (of_gradient * d + of_mean * mean) / (SQRT(square) * root2 + eps);
     }
 }
 
@@ -203,9 +210,10 @@ static void NAME(radam)(int64_t n, void *p_, const void *g_, void *const *state,
     REAL *p = p_, *m = state[0], *v = state[1];
     SIMD for (int64_t i = 0; i < n; i++) {
         const REAL p0 = p[i] * keep, d = g[i] + weight_decay * p0;
-        m[i] += new1 * (d - m[i]);
-        v[i] = old2 * v[i] + new2 * d * d;
-        p[i] = p0 - rate * m[i] * (adapts ? adaptive / (SQRT(v[i]) + eps) : 1);
+        const REAL mean = m[i] + new1 * (d - m[i]), square = old2 * v[i] + new2 * d * d;
+        m[i] = mean;
+        v[i] = square;
+        p[i] = p0 - rate * mean * (adapts ? adaptive / (SQRT(square) + eps) : 1);
     }
 }
 
@@ -217,9 +225,10 @@ static void NAME(adamax)(int64_t n, void *p_, const void *g_, void *const *state
     REAL *p = p_, *m = state[0], *most = state[1];
     SIMD for (int64_t i = 0; i < n; i++) {
         const REAL d = g[i] + weight_decay * p[i], size = FABS(d) + eps, old = old2 * most[i];
-        m[i] += new1 * (d - m[i]);
-        most[i] = old > size ? old : size;
-        p[i] -= rate * (m[i] / most[i]);
+        const REAL mean = m[i] + new1 * (d - m[i]), largest = old > size ? old : size;
+        m[i] = mean;
+        most[i] = largest;
+        p[i] -= rate * (mean / largest);
     }
 }
 

@@ -47,6 +47,49 @@ def first_not_writable(arrays):
     return -1
 
 
+cdef struct fg_span:
+    size_t begin, end
+
+
+cdef int by_begin(const void *a, const void *b) noexcept nogil:
+    return ((<const fg_span *>a).begin > (<const fg_span *>b).begin) - (
+        (<const fg_span *>a).begin < (<const fg_span *>b).begin)
+
+
+def are_plain(list leaves not None, list gradients not None, states):
+    """Whether all parameters are ndarrays that an update may write, each in memory of its own, and their gradients and
+    states are ndarrays of the same shapes and dtypes. Where they are not, Python code finds out what is wrong, if
+    anything is. ``states`` has a list of them for each slot."""
+    cdef Py_ssize_t n = len(leaves), i
+    cdef bint found = len(gradients) == n
+    cdef cnp.ndarray p
+    cdef fg_span *spans = <fg_span *>PyMem_Malloc((n + 1) * sizeof(fg_span))
+    if spans == NULL:
+        raise MemoryError("optimizer: no memory")
+    try:
+        for i in range(n if found else 0):
+            if not cnp.PyArray_CheckExact(leaves[i]):
+                return False
+            p = leaves[i]
+            if not (cnp.PyArray_ISCARRAY(p) and 0 <= number_of(p) <= FG_FLOAT64 and cnp.PyArray_SIZE(p)
+                    and fits_beside(gradients[i], p)):
+                return False
+            spans[i].begin = <size_t>cnp.PyArray_DATA(p)
+            spans[i].end = spans[i].begin + cnp.PyArray_NBYTES(p)
+        for arrays in states:
+            if len(<list>arrays) != n:
+                return False
+            for i in range(n if found else 0):
+                if not fits_beside((<list>arrays)[i], leaves[i]):
+                    return False
+        qsort(spans, n if found else 0, sizeof(fg_span), by_begin)
+        for i in range(1, n if found else 0):
+            found = found and spans[i - 1].end <= spans[i].begin
+        return found
+    finally:
+        PyMem_Free(spans)
+
+
 def first_shared(leaves):
     """The indices of two leaves that are one array or share memory, the smaller first; None if there are none.
 

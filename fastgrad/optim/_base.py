@@ -121,13 +121,18 @@ class Optimizer:
         """
         leaves, structure = tree.flatten(params)
         gradients = structure.flatten_up_to(grads, "grads")
+        if structure != self._structure or not _core.are_plain(leaves, gradients, self._state.values()):
+            self._check_all(leaves, structure, gradients)
+        self._apply(leaves, structure, gradients)
+
+    def _check_all(self, leaves: list[Any], structure: tree.Structure, gradients: list[Any]) -> None:
+        """Refuse parameters that cannot be updated, and gradients that are not for them."""
         self._check(leaves, structure)
         for i, (p, g) in enumerate(zip(leaves, gradients)):
             if getattr(g, "shape", None) != p.shape or getattr(g, "dtype", None) != p.dtype:
                 raise _gradient_error(structure, i, p, g)
             if isinstance(g, Tensor) and g.requires_grad and _core.in_transform():
                 raise tracked_error(structure.paths("grads")[i])
-        self._apply(leaves, structure, gradients)
 
     def state_dict(self) -> dict[str, Any]:
         """A copy of the state: {"optimizer": name, "steps": int, "state": {slot: structure of arrays}}.
