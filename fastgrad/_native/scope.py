@@ -75,7 +75,6 @@ class Scope:
 
     constant_bytes = CONSTANT_BYTES
     is_alone = False  # whether there is neither an interpreter nor a kernel to be called (standalone.py)
-    leave = "return FG_NATIVE_LEFT;"  # where an index is out of range: the interpreter says so
 
     def __init__(
         self,
@@ -116,6 +115,10 @@ class Scope:
                 told = f"s->in_step({told}, {scope.iteration})"
             scope = scope.around[0]
         return told
+
+    def refuse_index(self, name: str, index: str, at: str, length: int) -> str:
+        """The statement that ends the replay where an index is out of range, with the interpreter's error."""
+        return f'return s->outside("{name}", {index}, {at}, {length});'
 
     # ---- where values are ----------------------------------------------------------------------------------------
     def _count_uses(self) -> None:

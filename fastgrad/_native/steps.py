@@ -177,13 +177,14 @@ def _take(scope: Scope, k: int, step: Step) -> None:
 
 
 def _position(scope: Scope, k: int, step: Step) -> None:
-    """Indices counted from the first element. Where one is out of range the interpreter says so."""
+    """Indices counted from the first element."""
     (length,) = step.attr
     y, index, text = scope.description.buffer(step.y), scope.operand(step, 0), scope.text
     result = scope.result(step.y)
     text.open(f"for (int64_t i = 0; i < {y.size}; i++) {{")
     text.line(f"const int64_t at = {index.at('i')} < 0 ? {index.at('i')} + {length} : {index.at('i')};")
-    text.line(f"if (at < 0 || at >= {length}) {scope.leave}")
+    refuse = scope.refuse_index("indexing", index.at("i"), "-1", length)
+    text.line(f"if (at < 0 || at >= {length}) {refuse}")
     text.line(f"{result.at('i')} = at;")
     text.close()
 
@@ -206,13 +207,13 @@ def _untake(scope: Scope, k: int, step: Step) -> None:
 def _for_each_index(
     scope: Scope, sizes: tuple[int, int, int, int], index: Value, write: Callable[[str, str], str]
 ) -> None:
-    """Loops over the rows of an index, and over the elements of each: write(place in these rows, place in the whole).
-    Where an index is out of range the interpreter says so."""
+    """Loops over the rows of an index, and over the elements of each: write(place in these rows, place in the whole)."""
     outer, length, count, inner = sizes
     text = scope.text
     text.open(f"for (int64_t k = 0; k < {count}; k++) {{")
     text.line(f"const int64_t at = {index.at('k')} < 0 ? {index.at('k')} + {length} : {index.at('k')};")
-    text.line(f"if (at < 0 || at >= {length}) {scope.leave}")
+    refuse = scope.refuse_index("take", index.at("k"), "k", length)
+    text.line(f"if (at < 0 || at >= {length}) {refuse}")
     text.line(f"for (int64_t o = 0; o < {outer}; o++)")
     text.line(f"    for (int64_t j = 0; j < {inner}; j++)")
     text.line(f"        {write(f'(o * {count} + k) * {inner} + j', f'(o * {length} + at) * {inner} + j')}")
