@@ -7,6 +7,7 @@ from _replay import random_graph
 from test_compile_graphs import KINDS, does_not_fit, draw_inputs
 
 import fastgrad as fg
+from fastgrad import _core
 from fastgrad._native import emit
 
 RNG = np.random.default_rng(0)
@@ -152,6 +153,31 @@ def test_steps_of_bodies_run_in_the_interpreter(name):
     source = emit.c_source(program)
     assert source.interpreted and not set(source.interpreted) & {"scan", "while_loop", "cond"}, name
     assert 0.5 < source.share < 1 and program.facts["native"]["share"] == source.share, name
+
+
+@pytest.mark.skipif(_core.isa() == "baseline", reason="products are the interpreter's without fused multiply-add")
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("given", ["constant", "argument", "changing"])
+def test_products_of_a_loop_are_written_out(given, dtype):
+    """Of a matrix that is turned before the loop, or is used as it is; by vectors and by narrow matrices."""
+    x = RNG.normal(size=(100, 5)).astype(dtype)
+    wide, square = (0.2 * RNG.normal(size=(8, n)).astype(dtype) for n in (32, 8))
+
+    def loss(w, x):
+        def step(w, _):
+            m = x * np.sum(w) if given == "changing" else x
+            slope = fg.grad(lambda w: np.sum(np.tanh(m @ w)))(w)
+            return w - dtype(0.01) * slope, (np.sum(square @ wide), square @ np.tanh(wide * w[0]))
+
+        w, (first, rows) = fg.scan(step, w, None, length=7)
+        return w, np.sum(first), rows
+
+    f, args = (lambda w: loss(w, x), (x[0],)) if given == "constant" else (loss, (x[0], x))
+    compiled = fg.compile(f, native=True)
+    agree(compiled(*args), fg.compile(f, native=False)(*args), given)
+    source = emit.c_source(compiled.program(*args))
+    assert ("turned" in source.text) == (given != "changing")
+    assert ("matmul" in source.interpreted) == (given == "changing"), source.text
 
 
 def test_draws_in_a_loop_are_those_of_the_interpreter():

@@ -39,6 +39,7 @@ class _Body:
 
     def constant(self, i: int, outer: Scope, v: int) -> None:
         """Let input i be buffer v of the scope around."""
+        self.scope.constants[i] = v
         self.scope.places[i] = outer.value(v)._replace(shape=self.description.buffer(i).shape)
         self.scope.pointers[i] = lambda: outer.pointer(v)
         self.hand_over(i)
@@ -138,7 +139,7 @@ class _Carried:
         self.body, self.i, self.j, self.block, self.stack = body, i, j, block, stack
         scope, b = body.scope, body.description.buffer(i)
         self.size, self.kind = b.size, c_type(b.dtype)
-        self.moves = not (scope.is_alone or b.size == 1 or scope.fits(b))
+        self.moves = not (scope.is_alone or b.size == 1 or scope.fits(b.bytes))
         self.in_place = body.adds_to(i)
         self.now = f"carry{j}{body.name}"
         self.next = self.now if self.in_place else f"next{j}{body.name}"

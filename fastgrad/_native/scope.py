@@ -90,6 +90,7 @@ class Scope:
         self.interpreted = text.interpreted.get(self.path, set())  # the first steps of groups that are not written out
         self.iteration = ""  # of a loop's body: the number of the iteration, if a step may fail
         self.places: dict[int, Value] = {}  # of roots
+        self.constants: dict[int, int] = {}  # of a body's inputs: the buffers of the scope around that they are
         self.pointers: dict[int, Callable[[], str]] = {}  # of inputs that are a number here: to their elements
         self._count_uses()
 
@@ -300,9 +301,28 @@ class Scope:
         self.text.line(f"{c_type(b.dtype)} {name}[{b.size}];")
         return Value(name, b.dtype, b.shape, False)
 
-    def fits(self, b: Buffer) -> bool:
-        """Whether a variable of a loop may be a local array."""
-        return b.bytes <= LOCAL_BYTES and self.text.stack + b.bytes <= STACK_BYTES
+    def fits(self, n_bytes: int, most: int = LOCAL_BYTES) -> bool:
+        """Whether a variable may be a local array."""
+        return n_bytes <= most and self.text.stack + n_bytes <= STACK_BYTES
+
+    def is_in_loop(self) -> bool:
+        """Whether this is the body of a loop, or within one."""
+        if self.around is None:
+            return False
+        outer, k, _ = self.around
+        return outer.description.steps[k].name != "cond" or outer.is_in_loop()
+
+    def before_loops(self, v: int) -> Value | None:
+        """A buffer as the top of the function can name it, if that is possible: if it is a constant, or an input of the
+        program, which does not change."""
+        scope, root = self, self.description.root(v)
+        while scope.around is not None and scope.description.buffer(root).data is None:
+            if root not in scope.constants:
+                return None
+            outer = scope.around[0]
+            scope, root = outer, outer.description.root(scope.constants[root])
+        is_input = root < scope.description.n_in and root not in scope.writers
+        return self.value(v) if is_input or scope.description.buffer(root).data is not None else None
 
     def is_local(self, v: int) -> bool:
         low, high = self.extent[self.description.root(v)]
