@@ -156,8 +156,9 @@ def test_steps_of_bodies_run_in_the_interpreter(name):
 
 
 @pytest.mark.skipif(_core.isa() == "baseline", reason="products are the interpreter's without fused multiply-add")
-@pytest.mark.parametrize("dtype", [np.float64, np.float32])
-@pytest.mark.parametrize("given", ["constant", "argument", "changing"])
+@pytest.mark.parametrize(
+    ("given", "dtype"), [("constant", np.float64), ("argument", np.float32), ("changing", np.float64)]
+)
 def test_products_of_a_loop_are_written_out(given, dtype):
     """Of a matrix that is turned before the loop, or is used as it is; by vectors and by narrow matrices."""
     x = RNG.normal(size=(100, 5)).astype(dtype)
@@ -178,6 +179,28 @@ def test_products_of_a_loop_are_written_out(given, dtype):
     source = emit.c_source(compiled.program(*args))
     assert ("turned" in source.text) == (given != "changing")
     assert ("matmul" in source.interpreted) == (given == "changing"), source.text
+
+
+@pytest.mark.parametrize(("length", "dtype"), [(31, np.float64), (45, np.float64), (32, np.float32)])
+def test_what_reads_no_carried_value_is_computed_ahead(length, dtype):
+    """In blocks of iterations, the last of which may be short: of rows given, and of the values of a forward pass."""
+
+    def loss(x, rate, rows, reverse=False):
+        def step(c, row):
+            opens = np.exp(-(row**2)) / (1 + rate * row)
+            kept = np.where(row > 0, opens, np.tanh(row) * rate)
+            c = c + dtype(0.1) * (kept - np.exp(c / 4) * rate)
+            return c, (kept, c * row)
+
+        c, (kept, ys) = fg.scan(step, x, rows, reverse=reverse)
+        return c + np.sum(ys) + np.sum(kept)
+
+    args = dtype(0.3), dtype(0.7), RNG.normal(size=length).astype(dtype)
+    for reverse in (False, True):
+        f = fg.value_and_grad(lambda *args, r=reverse: loss(*args, r), (0, 1, 2))
+        compiled = fg.compile(f, native=True)
+        agree(compiled(*args), fg.compile(f, native=False)(*args), reverse)
+        assert ("ahead" in compiled.program(*args).c_source()) == (length >= 32)
 
 
 def test_draws_in_a_loop_are_those_of_the_interpreter():

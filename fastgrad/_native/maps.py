@@ -28,12 +28,15 @@ class Map(NamedTuple):
     expression: Callable[[list[str]], str]
 
 
-def map_of(scope: Scope, step: Step) -> Map | None:
-    """The step as a map, or None if it is none."""
-    write = _row if step.name in _core.ROWS else MAPS.get(step.name)
-    if write is None:
+def map_of(scope: Scope, step: Step, in_lanes: bool = False) -> Map | None:
+    """The step as a map, or None if it is none; `in_lanes`: of one element, but within a loop of vectors."""
+    write = MAPS.get(step.name)
+    if step.name in _core.ROWS:
+        found = _row(scope, step, in_lanes)
+    elif write is not None:
+        found = write(scope, step)
+    else:
         return None
-    found = write(scope, step)
     divides = any("%" in index or "/" in index for _, index in found.operands)
     if scope.around is None and not scope.is_alone and found.n >= _LONG and divides:
         raise Unwritten
@@ -62,14 +65,14 @@ def _broadcast(scope: Scope, step: Step) -> tuple[tuple[int, str], ...]:
     return tuple(found)
 
 
-def _row(scope: Scope, step: Step) -> Map:
+def _row(scope: Scope, step: Step, in_lanes: bool) -> Map:
     """A row of csrc/ops.def, or a derivative of it: a function of csrc/kernels/rows.h."""
     y = scope.description.buffer(step.y)
     if y.dtype.kind != "f":
         return _of_integers(scope, step)
     if step.name in HUGE and y.size >= _LONG and not scope.is_alone:
         raise Unwritten
-    function = scope.function(step)
+    function = scope.function(step, in_lanes)
     return Map(y.size, _broadcast(scope, step), lambda xs: f"{function}({', '.join(xs)})")
 
 
@@ -193,6 +196,17 @@ def is_long(scope: Scope, step: Step) -> bool:
     by = step.by_input
     text = row["definition"] if by is None else row["derivatives"][by if row["arity"] == 2 else 0]
     return not set(re.findall(r"(\w+)\(", text)) <= _SHORT
+
+
+def element_of_all(scope: Scope, step: Step, v: int) -> str:
+    """A number that a step takes for all elements of a loop; for a function of two operands one for each element."""
+    b, element = scope.description.buffer(v), scope.value(v).at("0")
+    if scope.is_alone or b.dtype.kind != "f" or scope.description.buffer(b.root).data is not None:
+        return element
+    if step.name not in _core.ROWS or _core.ROWS[step.name]["arity"] < 2 or not scope.calls(step):
+        return element
+    scope.text.declare("const uint64_t no_bits = NO_BITS;")
+    return f"EACH_{suffix(b.dtype)}({element})"
 
 
 class ElementLoop:
@@ -339,7 +353,9 @@ class ElementLoop:
                 if v in names
                 else f"{padded[v, index]}[i]"
                 if padded and (v, index) in padded
-                else self._element(step, v, index)
+                else self.scope.value(v).at(index)
+                if index != "0"
+                else element_of_all(self.scope, step, v)
                 for v, index in m.operands
             ]
             b, name = self.scope.description.buffer(step.y), f"e{step.y}{self.scope.name}"
@@ -352,17 +368,6 @@ class ElementLoop:
                     text.line(f"{stored[step.y].at('i')} = {name};")
                 names[step.y] = name
         text.close()
-
-    def _element(self, step: Step, v: int, index: str) -> str:
-        """An operand's element; of a number that a function of two operands takes for all elements, one for each."""
-        scope, b = self.scope, self.scope.description.buffer(v)
-        element = scope.value(v).at(index)
-        if scope.is_alone or index != "0" or b.dtype.kind != "f" or scope.description.buffer(b.root).data is not None:
-            return element
-        if step.name not in _core.ROWS or _core.ROWS[step.name]["arity"] < 2 or not scope.calls(step):
-            return element
-        scope.text.declare("const uint64_t no_bits = NO_BITS;")
-        return f"EACH_{suffix(b.dtype)}({element})"
 
     @staticmethod
     def _is_read(v: int, steps: list[tuple[Step, Map]]) -> bool:

@@ -88,6 +88,7 @@ class Scope:
         self.around = around  # of a body: the scope that it is in, the step that runs it, and which of its bodies it is
         self.path: Path = () if around is None else (*around[0].path, around[1:])
         self.interpreted = text.interpreted.get(self.path, set())  # the first steps of groups that are not written out
+        self.written: set[int] = set()  # steps that are written already (ahead.py)
         self.iteration = ""  # of a loop's body: the number of the iteration, if a step may fail
         self.places: dict[int, Value] = {}  # of roots
         self.constants: dict[int, int] = {}  # of a body's inputs: the buffers of the scope around that they are
@@ -247,13 +248,13 @@ class Scope:
         """Whether any step reads a buffer, or part of its memory."""
         return v in self.readers
 
-    def function(self, step: Step) -> str:
+    def function(self, step: Step, in_lanes: bool = False) -> str:
         """The name of the function that computes a row or its derivative. One that is long, and called in many
         statements, is called through one that the compiler does not make part of each."""
         b = self.description.buffer(step.y)
         unary, by = _core.ROWS[step.name]["arity"] == 1, step.by_input
         name = f"{step.name}{'' if by is None else '_vjp' if unary else ('_da', '_db')[by]}_{suffix(b.dtype)}"
-        if b.size > 1 or not self.calls(step) or self.statements[step.op] <= INLINED:
+        if b.size > 1 or in_lanes or not self.calls(step) or self.statements[step.op] <= INLINED:
             return name
         kind = c_type(b.dtype)
         letters = ("x" if unary else "ab") + ("" if by is None else "yg")

@@ -227,6 +227,6 @@ class StandaloneScope(Scope):
         self.text.declare(f"static const {c_type(b.dtype)} {name}[{max(b.size, 1)}] = {{\n        {numbers}}};")
         return Value(f"{name}[0]" if b.size == 1 else name, b.dtype, b.shape, b.size == 1)
 
-    def function(self, step: Step) -> str:
+    def function(self, step: Step, in_lanes: bool = False) -> str:
         self.statements.clear()  # the compiler decides what it inlines
-        return super().function(step)
+        return super().function(step, in_lanes)
