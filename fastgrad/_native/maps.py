@@ -14,9 +14,10 @@ import numpy as np
 from .. import _core
 from .description import Buffer, Step
 from .scope import Scope, Unwritten
-from .values import Value, broadcast_strides, c_type, contiguous, index_text, suffix
+from .values import Value, broadcast_strides, c_type, contiguous, index_text, number_of_index, suffix
 
 HUGE = {"sin", "cos", "j0", "j1"}  # rows that look at each element for huge arguments: kernels do so block by block
+_FEW = 9  # up to so many, that are no whole vectors, are written one by one
 _LONG = 64  # from so many elements on a kernel is faster than a loop that divides indices or looks at each element
 
 
@@ -287,6 +288,10 @@ class ElementLoop:
         if not steps:
             return
         stored = {step.y: self.scope.result(step.y) for step, _ in steps if self._is_stored(step, steps)}
+        if n <= _FEW and n % lanes() and not self.scope.is_alone and not any(is_long(self.scope, s) for s, _ in steps):
+            for i in range(n):
+                self._write_element(steps, stored, i)
+            return
         whole = n - n % self._vector(steps, n)
         if whole:
             self._write(steps, stored, 0, whole)
@@ -368,6 +373,22 @@ class ElementLoop:
                     text.line(f"{stored[step.y].at('i')} = {name};")
                 names[step.y] = name
         text.close()
+
+    def _write_element(self, steps: list[tuple[Step, Map]], stored: dict[int, Value], i: int) -> None:
+        """Write the steps of a short loop for element i, whose values then are in registers."""
+        scope, names = self.scope, dict[int, str]()
+        for step, m in steps:
+            given = [
+                "0" if v < 0 else names[v] if v in names else scope.value(v).at(number_of_index(index, i))
+                for v, index in m.operands
+            ]
+            b, name = scope.description.buffer(step.y), f"e{step.y}_{i}{scope.name}"
+            expression = scope.separate(step, m.expression(given))
+            if step.y not in stored or self._is_read(step.y, steps):
+                scope.text.line(f"const {c_type(b.dtype)} {name} = {expression};")
+                expression = names[step.y] = name
+            if step.y in stored:
+                scope.text.line(f"{stored[step.y].at(str(i))} = {expression};")
 
     @staticmethod
     def _is_read(v: int, steps: list[tuple[Step, Map]]) -> bool:
