@@ -225,6 +225,8 @@ int fg_fail(fg_status status, const char *format, ...)      /* returns status */
     __attribute__((format(printf, 2, 3)))
 #endif
     ;
+/* FG_BAD_INDEX, of what the user knows by this name; at: where the index stands in its array, or -1: not told. */
+int fg_index_outside(const char *name, int64_t index, int64_t at, int64_t length);
 const char *fg_message(void);
 int fg_failed(void);            /* the status of this thread's last failure: what a NULL result means */
 

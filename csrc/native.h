@@ -8,7 +8,7 @@
 
 #include <stdint.h>
 
-enum { FG_NATIVE_VERSION = 2 };     /* of what is in this file */
+enum { FG_NATIVE_VERSION = 3 };     /* of what is in this file */
 
 struct fg_program;
 struct fg_replay;
@@ -32,6 +32,7 @@ typedef struct {
     int (*run_step)(const fg_frame *, int k);       /* step k, with its group */
     int (*in_step)(int status, int64_t step);       /* of a failure: tells the step of the loop, too; the status */
     void (*enter)(const fg_frame *, int k, int i, fg_frame *body);  /* of step k: the frame of its body i */
+    int (*outside)(const char *name, int64_t index, int64_t at, int64_t length);    /* fg_index_outside */
     int (*pause)(void);         /* to be called by loops about every millisecond: signals, and other threads */
     const void *(*constant)(const fg_frame *, int v);       /* the elements of buffer v */
     /* Kernels of float32 and float64: y[rows], or of softmax and log_softmax y[rows][n], from x[rows][n]; y[cols] from
@@ -42,9 +43,7 @@ typedef struct {
     void (*extremum_adjoint[2])(int64_t rows, int64_t n, const void *x, const void *y, const void *g, void *gx);
 } fg_services;
 
-/* Returns a status, or FG_NATIVE_LEFT: the interpreter has to do the whole replay, because it will fail (an index is
- * out of range), and tells why. */
-enum { FG_NATIVE_LEFT = 1 << 16 };     /* no status (fg_status in fastgrad.h) */
+/* Returns a status (fg_status in fastgrad.h). */
 typedef int fg_native_function(const fg_frame *, const fg_services *);
 
 #endif

@@ -363,6 +363,20 @@ def test_an_index_out_of_range_is_told_as_by_the_interpreter():
 
 
 @needs_compiler
+def test_a_call_that_fails_at_an_index_has_drawn_once():
+    """The draws after it are those of the interpreter, whose generator has advanced as far."""
+    drawn = []
+    for how in (True, False):
+        rng = fg.random.default_rng(3)
+        f = fg.compile(lambda x, i, rng=rng: rng.normal(size=3) + x[i], native=how)
+        f(np.arange(3.0), np.array([0, 1, 2]))
+        with pytest.raises(IndexError, match="take: index 3 at position 1 is outside an axis of length 3"):
+            f(np.arange(3.0), np.array([0, 3, 4]))
+        drawn.append(f(np.arange(3.0), np.array([0, -1, 2])))
+    agree(drawn[0], drawn[1], "draws")
+
+
+@needs_compiler
 def test_training_steps(monkeypatch):
     x, y = RNG.normal(size=(30, 3)), RNG.normal(size=30)
 

@@ -7,6 +7,7 @@ from _replay import random_graph
 from test_compile_graphs import KINDS, does_not_fit, draw_inputs
 
 import fastgrad as fg
+from fastgrad import _core
 from fastgrad._native import emit
 
 RNG = np.random.default_rng(0)
@@ -152,6 +153,54 @@ def test_steps_of_bodies_run_in_the_interpreter(name):
     source = emit.c_source(program)
     assert source.interpreted and not set(source.interpreted) & {"scan", "while_loop", "cond"}, name
     assert 0.5 < source.share < 1 and program.facts["native"]["share"] == source.share, name
+
+
+@pytest.mark.skipif(_core.isa() == "baseline", reason="products are the interpreter's without fused multiply-add")
+@pytest.mark.parametrize(
+    ("given", "dtype"), [("constant", np.float64), ("argument", np.float32), ("changing", np.float64)]
+)
+def test_products_of_a_loop_are_written_out(given, dtype):
+    """Of a matrix that is turned before the loop, or is used as it is; by vectors and by narrow matrices."""
+    x = RNG.normal(size=(100, 5)).astype(dtype)
+    wide, square = (0.2 * RNG.normal(size=(8, n)).astype(dtype) for n in (32, 8))
+
+    def loss(w, x):
+        def step(w, _):
+            m = x * np.sum(w) if given == "changing" else x
+            slope = fg.grad(lambda w: np.sum(np.tanh(m @ w)))(w)
+            return w - dtype(0.01) * slope, (np.sum(square @ wide), square @ np.tanh(wide * w[0]))
+
+        w, (first, rows) = fg.scan(step, w, None, length=7)
+        return w, np.sum(first), rows
+
+    f, args = (lambda w: loss(w, x), (x[0],)) if given == "constant" else (loss, (x[0], x))
+    compiled = fg.compile(f, native=True)
+    agree(compiled(*args), fg.compile(f, native=False)(*args), given)
+    source = emit.c_source(compiled.program(*args))
+    assert ("turned" in source.text) == (given != "changing")
+    assert ("matmul" in source.interpreted) == (given == "changing"), source.text
+
+
+@pytest.mark.parametrize(("length", "dtype"), [(31, np.float64), (45, np.float64), (32, np.float32)])
+def test_what_reads_no_carried_value_is_computed_ahead(length, dtype):
+    """In blocks of iterations, the last of which may be short: of rows given, and of the values of a forward pass."""
+
+    def loss(x, rate, rows, reverse=False):
+        def step(c, row):
+            opens = np.exp(-(row**2)) / (1 + rate * row)
+            kept = np.where(row > 0, opens, np.tanh(row) * rate)
+            c = c + dtype(0.1) * (kept - np.exp(c / 4) * rate)
+            return c, (kept, c * row)
+
+        c, (kept, ys) = fg.scan(step, x, rows, reverse=reverse)
+        return c + np.sum(ys) + np.sum(kept)
+
+    args = dtype(0.3), dtype(0.7), RNG.normal(size=length).astype(dtype)
+    for reverse in (False, True):
+        f = fg.value_and_grad(lambda *args, r=reverse: loss(*args, r), (0, 1, 2))
+        compiled = fg.compile(f, native=True)
+        agree(compiled(*args), fg.compile(f, native=False)(*args), reverse)
+        assert ("ahead" in compiled.program(*args).c_source()) == (length >= 32)
 
 
 def test_draws_in_a_loop_are_those_of_the_interpreter():

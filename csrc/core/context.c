@@ -35,5 +35,14 @@ int fg_fail(fg_status status, const char *format, ...)
     return status;
 }
 
+int fg_index_outside(const char *name, int64_t index, int64_t at, int64_t length)
+{
+    char place[40] = "";
+    if (at >= 0)
+        snprintf(place, sizeof place, " at position %lld", (long long)at);
+    return fg_fail(FG_BAD_INDEX, "%s: index %lld%s is outside an axis of length %lld", name, (long long)index, place,
+                   (long long)length);
+}
+
 int fg_failed(void) { return last_status; }
 const char *fg_message(void) { return message; }

@@ -36,8 +36,7 @@ static int index_in_range(int64_t *index, int64_t at, int64_t length)
 {
     int64_t i = *index < 0 ? *index + length : *index;
     if (i < 0 || i >= length)
-        return fg_fail(FG_BAD_INDEX, "take: index %lld at position %lld is outside an axis of length %lld",
-                       (long long)*index, (long long)at, (long long)length);
+        return fg_index_outside("take", *index, at, length);
     *index = i;
     return FG_OK;
 }

@@ -61,12 +61,6 @@ static int64_t place_of(int64_t i, int64_t length)
     return i < 0 || i >= length ? -1 : i;
 }
 
-static int outside(const char *name, int64_t i, int64_t length)
-{
-    return fg_fail(FG_BAD_INDEX, "%s: index %lld is outside an axis of length %lld", name, (long long)i,
-                   (long long)length);
-}
-
 FG_SHAPE_RULE(position, fg_same_shape)
 
 int fg_position_run(const fg_call *c, fg_array *y)
@@ -75,7 +69,7 @@ int fg_position_run(const fg_call *c, fg_array *y)
     int64_t *to = y->data;
     for (int64_t i = 0; i < y->shape->size; i++)
         if ((to[i] = place_of(x[i], c->attr[0])) < 0)
-            return outside("indexing", x[i], c->attr[0]);
+            return fg_index_outside("indexing", x[i], -1, c->attr[0]);
     return FG_OK;
 }
 
@@ -100,7 +94,7 @@ int fg_last_writer_run(const fg_call *c, fg_array *y)
         for (int64_t i = 0; i < n; i++) {
             int64_t place = place_of(x[r * n + i], length);
             if (place < 0)
-                return outside("put_along_axis", x[r * n + i], length);
+                return fg_index_outside("put_along_axis", x[r * n + i], -1, length);
             ((int64_t *)y->data)[r * length + place] = i;
         }
     return FG_OK;

@@ -596,6 +596,7 @@ static int run_native(fg_native_function *run, const fg_program *p, fg_replay *r
                                   .run_step = native_run_step,
                                   .in_step = fg_refused_in_step,
                                   .enter = native_enter,
+                                  .outside = fg_index_outside,
                                   .pause = native_pause,
                                   .constant = native_constant,
                                   .rows = {BOTH(sum_rows), BOTH(max_rows), BOTH(min_rows), BOTH(softmax_rows),
@@ -606,8 +607,7 @@ static int run_native(fg_native_function *run, const fg_program *p, fg_replay *r
                                                    [FG_ROWS_logsumexp] = BOTH(logsumexp_vjp_rows)},
                                   .extremum_adjoint = BOTH(extremum_vjp_rows)};
 #undef BOTH
-    int status = run(&(fg_frame){p, r, r->address, r->arena}, &services);
-    return status == FG_NATIVE_LEFT ? fg_replay_run_again(p, r, 0) : status;
+    return run(&(fg_frame){p, r, r->address, r->arena}, &services);
 }
 
 void fg_program_set_native(fg_program *p, fg_native_function *run)

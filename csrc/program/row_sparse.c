@@ -228,8 +228,7 @@ int fg_row_sums_run(const fg_call *c, fg_array *y)
         for (int64_t k = 0; k < index->shape->size; k++, e++) {
             int64_t given = ((const int64_t *)index->data)[k], i = given < 0 ? given + length : given;
             if (i < 0 || i >= length)
-                return fg_fail(FG_BAD_INDEX, "take: index %lld at position %lld is outside an axis of length %lld",
-                               (long long)given, (long long)k, (long long)length);
+                return fg_index_outside("take", given, k, length);
             *e = (entry){i, e - x};
         }
     }

@@ -15,6 +15,7 @@ from . import lanes
 from .description import Description
 from .loops import LOOPS
 from .maps import ElementLoop
+from .products import matmul
 from .scope import Path, Scope, Text, Unwritten
 from .steps import STEPS
 
@@ -98,7 +99,7 @@ def c_source(program: Program) -> Source:
     description, interpreted = Description(program), dict[Path, set[int]]()
     left: list[str] = []  # the operations of the interpreter's steps
     while True:
-        text = Text(write_steps, {**STEPS, **LOOPS}, interpreted)
+        text = Text(write_steps, {**STEPS, **LOOPS, "matmul": matmul}, interpreted)
         write_steps(Scope(text, description))
         if not text.failed:
             break

@@ -27,7 +27,9 @@ def ordered(scope: Scope) -> Iterator[range | Bundle]:
     """The groups of a program or body, in an order in which functions that can be computed side by side are."""
     segment: list[range] = []
     for group in scope.groups():
-        if len(group) == 1 and group[0] not in scope.interpreted and _is_movable(scope, group[0]):
+        if group[0] in scope.written:
+            continue
+        if len(group) == 1 and group[0] not in scope.interpreted and is_number_of_numbers(scope, group[0]):
             segment.append(group)
         else:
             yield from _bundled(scope, segment)
@@ -36,7 +38,7 @@ def ordered(scope: Scope) -> Iterator[range | Bundle]:
     yield from _bundled(scope, segment)
 
 
-def _is_movable(scope: Scope, k: int) -> bool:
+def is_number_of_numbers(scope: Scope, k: int) -> bool:
     """Whether a step makes a number from numbers, all of which keep their values."""
     d = scope.description
     step = d.steps[k]

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from .ahead import Ahead
 from .description import Buffer, Description, Step
 from .scope import Block, Scope
 from .values import Value, c_type
@@ -39,6 +40,7 @@ class _Body:
 
     def constant(self, i: int, outer: Scope, v: int) -> None:
         """Let input i be buffer v of the scope around."""
+        self.scope.constants[i] = v
         self.scope.places[i] = outer.value(v)._replace(shape=self.description.buffer(i).shape)
         self.scope.pointers[i] = lambda: outer.pointer(v)
         self.hand_over(i)
@@ -138,7 +140,7 @@ class _Carried:
         self.body, self.i, self.j, self.block, self.stack = body, i, j, block, stack
         scope, b = body.scope, body.description.buffer(i)
         self.size, self.kind = b.size, c_type(b.dtype)
-        self.moves = not (scope.is_alone or b.size == 1 or scope.fits(b))
+        self.moves = not (scope.is_alone or b.size == 1 or scope.fits(b.bytes))
         self.in_place = body.adds_to(i)
         self.now = f"carry{j}{body.name}"
         self.next = self.now if self.in_place else f"next{j}{body.name}"
@@ -233,7 +235,17 @@ def _scan(scope: Scope, k: int, step: Step) -> None:
         text.line(f"{c_type(b.dtype)} *const {outputs[j]} = {block.array(j, b, length)};")
     body.bind()
     pause = _pause(body.scope, d.program.work)
-    text.open(f"for (int64_t t{name} = 0; t{name} < {length}; t{name}++) {{")
+    ahead = Ahead(body.scope, range(n_constants + n, d.n_in), length)
+    if ahead:
+        text.open(f"for (int64_t from{name} = 0; from{name} < {length}; from{name} += {ahead.block}) {{")
+        text.line(
+            f"const int64_t n{name} = {length} - from{name} < {ahead.block} ? {length} - from{name} : {ahead.block};"
+        )
+        ahead.write(values, f"{length - 1} - (from{name} + i)" if reverse else f"from{name} + i")
+        text.open(f"for (int64_t i{name} = 0; i{name} < n{name}; i{name}++) {{")
+        text.line(f"const int64_t t{name} = from{name} + i{name};")
+    else:
+        text.open(f"for (int64_t t{name} = 0; t{name} < {length}; t{name}++) {{")
     row = body.scope.iteration = f"row{name}" if reverse else f"t{name}"
     came, went = (f"{row} + 1", row) if reverse else (row, f"{row} + 1")
     if reverse:
@@ -253,6 +265,8 @@ def _scan(scope: Scope, k: int, step: Step) -> None:
     _end_iteration(carried, went)
     pause()
     text.close()
+    if ahead:
+        text.close()
     for c in carried:
         c.finish()
     text.close()

@@ -14,9 +14,10 @@ import numpy as np
 from .. import _core
 from .description import Buffer, Step
 from .scope import Scope, Unwritten
-from .values import Value, broadcast_strides, c_type, contiguous, index_text, suffix
+from .values import Value, broadcast_strides, c_type, contiguous, index_text, number_of_index, suffix
 
 HUGE = {"sin", "cos", "j0", "j1"}  # rows that look at each element for huge arguments: kernels do so block by block
+_FEW = 9  # up to so many, that are no whole vectors, are written one by one
 _LONG = 64  # from so many elements on a kernel is faster than a loop that divides indices or looks at each element
 
 
@@ -28,12 +29,15 @@ class Map(NamedTuple):
     expression: Callable[[list[str]], str]
 
 
-def map_of(scope: Scope, step: Step) -> Map | None:
-    """The step as a map, or None if it is none."""
-    write = _row if step.name in _core.ROWS else MAPS.get(step.name)
-    if write is None:
+def map_of(scope: Scope, step: Step, in_lanes: bool = False) -> Map | None:
+    """The step as a map, or None if it is none; `in_lanes`: of one element, but within a loop of vectors."""
+    write = MAPS.get(step.name)
+    if step.name in _core.ROWS:
+        found = _row(scope, step, in_lanes)
+    elif write is not None:
+        found = write(scope, step)
+    else:
         return None
-    found = write(scope, step)
     divides = any("%" in index or "/" in index for _, index in found.operands)
     if scope.around is None and not scope.is_alone and found.n >= _LONG and divides:
         raise Unwritten
@@ -62,14 +66,14 @@ def _broadcast(scope: Scope, step: Step) -> tuple[tuple[int, str], ...]:
     return tuple(found)
 
 
-def _row(scope: Scope, step: Step) -> Map:
+def _row(scope: Scope, step: Step, in_lanes: bool) -> Map:
     """A row of csrc/ops.def, or a derivative of it: a function of csrc/kernels/rows.h."""
     y = scope.description.buffer(step.y)
     if y.dtype.kind != "f":
         return _of_integers(scope, step)
     if step.name in HUGE and y.size >= _LONG and not scope.is_alone:
         raise Unwritten
-    function = scope.function(step)
+    function = scope.function(step, in_lanes)
     return Map(y.size, _broadcast(scope, step), lambda xs: f"{function}({', '.join(xs)})")
 
 
@@ -195,6 +199,17 @@ def is_long(scope: Scope, step: Step) -> bool:
     return not set(re.findall(r"(\w+)\(", text)) <= _SHORT
 
 
+def element_of_all(scope: Scope, step: Step, v: int) -> str:
+    """A number that a step takes for all elements of a loop; for a function of two operands one for each element."""
+    b, element = scope.description.buffer(v), scope.value(v).at("0")
+    if scope.is_alone or b.dtype.kind != "f" or scope.description.buffer(b.root).data is not None:
+        return element
+    if step.name not in _core.ROWS or _core.ROWS[step.name]["arity"] < 2 or not scope.calls(step):
+        return element
+    scope.text.declare("const uint64_t no_bits = NO_BITS;")
+    return f"EACH_{suffix(b.dtype)}({element})"
+
+
 class ElementLoop:
     """Consecutive maps over equally many elements, which become one loop; a map of one element is a statement."""
 
@@ -273,6 +288,10 @@ class ElementLoop:
         if not steps:
             return
         stored = {step.y: self.scope.result(step.y) for step, _ in steps if self._is_stored(step, steps)}
+        if n <= _FEW and n % lanes() and not self.scope.is_alone and not any(is_long(self.scope, s) for s, _ in steps):
+            for i in range(n):
+                self._write_element(steps, stored, i)
+            return
         whole = n - n % self._vector(steps, n)
         if whole:
             self._write(steps, stored, 0, whole)
@@ -339,7 +358,9 @@ class ElementLoop:
                 if v in names
                 else f"{padded[v, index]}[i]"
                 if padded and (v, index) in padded
-                else self._element(step, v, index)
+                else self.scope.value(v).at(index)
+                if index != "0"
+                else element_of_all(self.scope, step, v)
                 for v, index in m.operands
             ]
             b, name = self.scope.description.buffer(step.y), f"e{step.y}{self.scope.name}"
@@ -353,16 +374,21 @@ class ElementLoop:
                 names[step.y] = name
         text.close()
 
-    def _element(self, step: Step, v: int, index: str) -> str:
-        """An operand's element; of a number that a function of two operands takes for all elements, one for each."""
-        scope, b = self.scope, self.scope.description.buffer(v)
-        element = scope.value(v).at(index)
-        if scope.is_alone or index != "0" or b.dtype.kind != "f" or scope.description.buffer(b.root).data is not None:
-            return element
-        if step.name not in _core.ROWS or _core.ROWS[step.name]["arity"] < 2 or not scope.calls(step):
-            return element
-        scope.text.declare("const uint64_t no_bits = NO_BITS;")
-        return f"EACH_{suffix(b.dtype)}({element})"
+    def _write_element(self, steps: list[tuple[Step, Map]], stored: dict[int, Value], i: int) -> None:
+        """Write the steps of a short loop for element i, whose values then are in registers."""
+        scope, names = self.scope, dict[int, str]()
+        for step, m in steps:
+            given = [
+                "0" if v < 0 else names[v] if v in names else scope.value(v).at(number_of_index(index, i))
+                for v, index in m.operands
+            ]
+            b, name = scope.description.buffer(step.y), f"e{step.y}_{i}{scope.name}"
+            expression = scope.separate(step, m.expression(given))
+            if step.y not in stored or self._is_read(step.y, steps):
+                scope.text.line(f"const {c_type(b.dtype)} {name} = {expression};")
+                expression = names[step.y] = name
+            if step.y in stored:
+                scope.text.line(f"{stored[step.y].at(str(i))} = {expression};")
 
     @staticmethod
     def _is_read(v: int, steps: list[tuple[Step, Map]]) -> bool:

@@ -75,7 +75,6 @@ class Scope:
 
     constant_bytes = CONSTANT_BYTES
     is_alone = False  # whether there is neither an interpreter nor a kernel to be called (standalone.py)
-    leave = "return FG_NATIVE_LEFT;"  # where an index is out of range: the interpreter says so
 
     def __init__(
         self,
@@ -89,8 +88,10 @@ class Scope:
         self.around = around  # of a body: the scope that it is in, the step that runs it, and which of its bodies it is
         self.path: Path = () if around is None else (*around[0].path, around[1:])
         self.interpreted = text.interpreted.get(self.path, set())  # the first steps of groups that are not written out
+        self.written: set[int] = set()  # steps that are written already (ahead.py)
         self.iteration = ""  # of a loop's body: the number of the iteration, if a step may fail
         self.places: dict[int, Value] = {}  # of roots
+        self.constants: dict[int, int] = {}  # of a body's inputs: the buffers of the scope around that they are
         self.pointers: dict[int, Callable[[], str]] = {}  # of inputs that are a number here: to their elements
         self._count_uses()
 
@@ -116,6 +117,10 @@ class Scope:
                 told = f"s->in_step({told}, {scope.iteration})"
             scope = scope.around[0]
         return told
+
+    def refuse_index(self, name: str, index: str, at: str, length: int) -> str:
+        """The statement that ends the replay where an index is out of range, with the interpreter's error."""
+        return f'return s->outside("{name}", {index}, {at}, {length});'
 
     # ---- where values are ----------------------------------------------------------------------------------------
     def _count_uses(self) -> None:
@@ -243,13 +248,13 @@ class Scope:
         """Whether any step reads a buffer, or part of its memory."""
         return v in self.readers
 
-    def function(self, step: Step) -> str:
+    def function(self, step: Step, in_lanes: bool = False) -> str:
         """The name of the function that computes a row or its derivative. One that is long, and called in many
         statements, is called through one that the compiler does not make part of each."""
         b = self.description.buffer(step.y)
         unary, by = _core.ROWS[step.name]["arity"] == 1, step.by_input
         name = f"{step.name}{'' if by is None else '_vjp' if unary else ('_da', '_db')[by]}_{suffix(b.dtype)}"
-        if b.size > 1 or not self.calls(step) or self.statements[step.op] <= INLINED:
+        if b.size > 1 or in_lanes or not self.calls(step) or self.statements[step.op] <= INLINED:
             return name
         kind = c_type(b.dtype)
         letters = ("x" if unary else "ab") + ("" if by is None else "yg")
@@ -297,9 +302,28 @@ class Scope:
         self.text.line(f"{c_type(b.dtype)} {name}[{b.size}];")
         return Value(name, b.dtype, b.shape, False)
 
-    def fits(self, b: Buffer) -> bool:
-        """Whether a variable of a loop may be a local array."""
-        return b.bytes <= LOCAL_BYTES and self.text.stack + b.bytes <= STACK_BYTES
+    def fits(self, n_bytes: int, most: int = LOCAL_BYTES) -> bool:
+        """Whether a variable may be a local array."""
+        return n_bytes <= most and self.text.stack + n_bytes <= STACK_BYTES
+
+    def is_in_loop(self) -> bool:
+        """Whether this is the body of a loop, or within one."""
+        if self.around is None:
+            return False
+        outer, k, _ = self.around
+        return outer.description.steps[k].name != "cond" or outer.is_in_loop()
+
+    def before_loops(self, v: int) -> Value | None:
+        """A buffer as the top of the function can name it, if that is possible: if it is a constant, or an input of the
+        program, which does not change."""
+        scope, root = self, self.description.root(v)
+        while scope.around is not None and scope.description.buffer(root).data is None:
+            if root not in scope.constants:
+                return None
+            outer = scope.around[0]
+            scope, root = outer, outer.description.root(scope.constants[root])
+        is_input = root < scope.description.n_in and root not in scope.writers
+        return self.value(v) if is_input or scope.description.buffer(root).data is not None else None
 
     def is_local(self, v: int) -> bool:
         low, high = self.extent[self.description.root(v)]

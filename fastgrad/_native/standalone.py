@@ -16,6 +16,7 @@ LOCAL_BYTES = 256  # larger values are in the workspace,
 STACK_BYTES = 4096  # and all when local variables take so much
 _KEPT = 1 << 60  # later than any step
 _LINE = 100  # characters of a line of numbers
+BAD_INDEX = "return 1;"
 
 
 class Pool:
@@ -88,7 +89,6 @@ class StandaloneScope(Scope):
 
     constant_bytes = _KEPT
     is_alone = True
-    leave = "return 1;"
     workspace: Workspace  # of the program
     states: list[np.ndarray]  # of the generators that the program draws from
 
@@ -145,6 +145,9 @@ class StandaloneScope(Scope):
             start, value = max(starts, key=lambda piece: piece[0])
             return part_of(value, b.shift - start, b.dtype, b.shape)
         return super().value(v)
+
+    def refuse_index(self, name: str, index: str, at: str, length: int) -> str:
+        return BAD_INDEX
 
     def state(self, v: int) -> str:
         """The state of a generator, which draws advance: an argument of the function."""
@@ -224,6 +227,6 @@ class StandaloneScope(Scope):
         self.text.declare(f"static const {c_type(b.dtype)} {name}[{max(b.size, 1)}] = {{\n        {numbers}}};")
         return Value(f"{name}[0]" if b.size == 1 else name, b.dtype, b.shape, b.size == 1)
 
-    def function(self, step: Step) -> str:
+    def function(self, step: Step, in_lanes: bool = False) -> str:
         self.statements.clear()  # the compiler decides what it inlines
-        return super().function(step)
+        return super().function(step, in_lanes)

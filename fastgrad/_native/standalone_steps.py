@@ -11,7 +11,7 @@ import numpy as np
 
 from .description import Buffer, Step
 from .scope import Scope, StepWriter, Unwritten
-from .standalone import StandaloneScope
+from .standalone import BAD_INDEX, StandaloneScope
 from .values import Value, broadcast_strides, c_type, contiguous, index_text
 
 BAD_MATRIX = "return 2;"
@@ -179,7 +179,7 @@ def _rows(scope: Scope, k: int, step: Step) -> None:
         for kind, value in zip(kinds, values):
             if kind == "l":
                 scope.text.line(f"const int64_t label = {value.at('r')};")
-                scope.text.line(f"if (label < 0 || label >= {n}) {scope.leave}")
+                scope.text.line(f"if (label < 0 || label >= {n}) {BAD_INDEX}")
             given.append(_from(value, f"r * {n}") if kind == "r" else "label" if kind == "l" else value.at("r"))
         call = f"{name}_of_{_tail(x)}({', '.join([str(n), *given])}"
         if kinds[-1] == "r":
@@ -198,7 +198,7 @@ def _gather(
     length, inner, count = whole[axis], math.prod(whole[axis + 1 :]), math.prod(b.shape[shared:])
     with _loops(scope, ("s", stack), ("k", count)):
         scope.text.line(f"const int64_t at = position_in({length}, {index.at(f's * {count} + k')});")
-        scope.text.line(f"if (at < 0) {scope.leave}")
+        scope.text.line(f"if (at < 0) {BAD_INDEX}")
         with _loops(scope, ("o", outer), ("j", inner)):
             row, place = (f"((s * {outer} + o) * {n} + {at}) * {inner} + j" for n, at in ((count, "k"), (length, "at")))
             scope.text.line(write(row, place))
@@ -227,7 +227,7 @@ def _last_writer(scope: Scope, k: int, step: Step) -> None:
     scope.text.line(f"for (int64_t i = 0; i < {y.size}; i++) {result.at('i')} = -1;")
     with _loops(scope, ("i", i.size)):
         scope.text.line(f"const int64_t at = position_in({y.size}, {index.at('i')});")
-        scope.text.line(f"if (at < 0) {scope.leave}")
+        scope.text.line(f"if (at < 0) {BAD_INDEX}")
         scope.text.line(f"{result.at('at')} = i;")
 
 

@@ -1,6 +1,6 @@
-"""Steps that are no maps, written one by one: sums, small products, paddings.
+"""Steps that are no maps, written one by one: sums, paddings, joins, indices.
 
-The order of additions in sums and products is that of the kernels, so that their bits are the same.
+The order of additions in sums is that of the kernels, so that their bits are the same.
 """
 
 from __future__ import annotations
@@ -12,11 +12,10 @@ import numpy as np
 
 from .description import Step
 from .scope import Scope, Unwritten
-from .values import Value, c_type, contiguous, index_text, suffix
+from .values import Value, c_type, contiguous, index_text
 
 _NARROW, _LANES = 16, 64  # rows from here on are summed in lanes (csrc/kernels/reduce.c)
 _UNROLLED = 128  # additions of a sum that is written out term by term, at most
-_FEW = 216  # multiplications of a product that is written out, at most (fg_is_few in csrc/kernels.h)
 
 
 def _unslice(scope: Scope, k: int, step: Step) -> None:
@@ -121,7 +120,7 @@ def _reduction(scope: Scope, k: int, step: Step) -> None:
         step.name == "sum" and n < _NARROW and outer * n * inner <= _UNROLLED and not _LANES // 2 >= inner > _LANES // n
     ):
         terms = [[(o * n + j) * inner + c for j in range(n)] for o in range(outer) for c in range(inner)]
-        _elements(scope, step, [_tree([value.at(str(i)) for i in places]) for places in terms])
+        elements(scope, step, [_tree([value.at(str(i)) for i in places]) for places in terms])
     elif inner > 1 and outer > _UNROLLED // 8:
         raise Unwritten
     else:
@@ -144,7 +143,7 @@ def _from(value: Value, start: int) -> str:
     return f"{value.address} + {start}" if start else value.address
 
 
-def _elements(scope: Scope, step: Step, expressions: list[str]) -> None:
+def elements(scope: Scope, step: Step, expressions: list[str]) -> None:
     """Give each element of the result a value."""
     if len(expressions) == 1:
         scope.define(step, expressions[0])
@@ -200,13 +199,14 @@ def _take(scope: Scope, k: int, step: Step) -> None:
 
 
 def _position(scope: Scope, k: int, step: Step) -> None:
-    """Indices counted from the first element. Where one is out of range the interpreter says so."""
+    """Indices counted from the first element."""
     (length,) = step.attr
     y, index, text = scope.description.buffer(step.y), scope.operand(step, 0), scope.text
     result = scope.result(step.y)
     text.open(f"for (int64_t i = 0; i < {y.size}; i++) {{")
     text.line(f"const int64_t at = {index.at('i')} < 0 ? {index.at('i')} + {length} : {index.at('i')};")
-    text.line(f"if (at < 0 || at >= {length}) {scope.leave}")
+    refuse = scope.refuse_index("indexing", index.at("i"), "-1", length)
+    text.line(f"if (at < 0 || at >= {length}) {refuse}")
     text.line(f"{result.at('i')} = at;")
     text.close()
 
@@ -229,46 +229,22 @@ def _untake(scope: Scope, k: int, step: Step) -> None:
 def _for_each_index(
     scope: Scope, sizes: tuple[int, int, int, int], index: Value, write: Callable[[str, str], str]
 ) -> None:
-    """Loops over the rows of an index, and over the elements of each: write(place in these rows, place in the whole).
-    Where an index is out of range the interpreter says so."""
+    """Loops over the rows of an index, and over the elements of each: write(place in these rows, in the whole)."""
     outer, length, count, inner = sizes
     text = scope.text
     text.open(f"for (int64_t k = 0; k < {count}; k++) {{")
     text.line(f"const int64_t at = {index.at('k')} < 0 ? {index.at('k')} + {length} : {index.at('k')};")
-    text.line(f"if (at < 0 || at >= {length}) {scope.leave}")
+    refuse = scope.refuse_index("take", index.at("k"), "k", length)
+    text.line(f"if (at < 0 || at >= {length}) {refuse}")
     text.line(f"for (int64_t o = 0; o < {outer}; o++)")
     text.line(f"    for (int64_t j = 0; j < {inner}; j++)")
     text.line(f"        {write(f'(o * {count} + k) * {inner} + j', f'(o * {length} + at) * {inner} + j')}")
     text.close()
 
 
-def _matmul(scope: Scope, k: int, step: Step) -> None:
-    """A small product, element by element: y = a b, or y = a b + c."""
-    d = scope.description
-    a, b, y = (d.buffer(v) for v in (*step.operands[:2], step.y))
-    if len(a.shape) != 2 or len(b.shape) != 2 or not y.size:
-        raise Unwritten
-    ta, tb = step.attr[:2]
-    (m, n), depth = y.shape, a.shape[not ta]
-    if not 0 < depth <= 8 or m * n > 64 or m * n * depth > _FEW:
-        raise Unwritten
-    va, vb = scope.operand(step, 0), scope.operand(step, 1)
-    added = scope.operand(step, 2) if len(step.operands) == 3 else None
-
-    def element(i: int, j: int) -> str:
-        total = "0"
-        for p in range(depth):
-            left = va.at(str(p * m + i if ta else i * depth + p))
-            right = vb.at(str(j * depth + p if tb else p * n + j))
-            total = f"FMA_{suffix(y.dtype)}({left}, {right}, {total})"
-        return total if added is None else f"{total} + {added.at(str(i * n + j))}"
-
-    _elements(scope, step, [element(i, j) for i in range(m) for j in range(n)])
-
-
 STEPS: dict[str, Callable[[Scope, int, Step], None]] = {
     "unslice": _unslice, "concatenate": _concatenate, "sum": _reduction, "max": _reduction, "min": _reduction,
-    "matmul": _matmul, "take": _take, "untake": _untake, "position": _position, "softmax": _rows,
+    "take": _take, "untake": _untake, "position": _position, "softmax": _rows,
     "log_softmax": _rows, "logsumexp": _rows,
     "softmax_adjoint": _rows, "log_softmax_adjoint": _rows, "logsumexp_adjoint": _rows,
     "extremum_adjoint": _extremum_adjoint,

@@ -104,6 +104,15 @@ def index_text(i: str, shape: Sequence[int], strides: Sequence[int], start: int 
     return " + ".join(reversed(terms))
 
 
+def number_of_index(text: str, i: int) -> str:
+    """An index at one element.
+
+    >>> number_of_index("i / 3 + i % 3 * 2", 5)
+    '5'
+    """
+    return str(eval(text.replace("/", "//"), {"__builtins__": {}}, {"i": i}))
+
+
 def broadcast_strides(shape: tuple[int, ...], result: tuple[int, ...]) -> list[int] | None:
     """The strides by which an array of this shape is read as one of the result's shape; None: it cannot be."""
     if math.prod(shape) == math.prod(result) and [n for n in shape if n != 1] == [n for n in result if n != 1]:
