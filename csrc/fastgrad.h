@@ -255,6 +255,8 @@ void fg_free(void *block, size_t bytes);
 void *fg_alloc_lasting(size_t bytes);           /* from the system, not the pool: for memory that is kept for long */
 void fg_free_lasting(void *block, size_t bytes);
 void fg_pool_empty(void);       /* give the pool's free blocks back to the system */
+int64_t fg_pool_limit(void);    /* how many bytes of free blocks it keeps at most */
+void fg_pool_set_limit(int64_t bytes);
 typedef struct { int64_t arrays, nodes, bytes, cached_bytes; } fg_counts;   /* alive now */
 extern fg_counts fg_live;
 

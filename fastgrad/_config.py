@@ -24,7 +24,8 @@ def show_config(mode: str = "stdout") -> dict[str, Any] | None:
     of the available ones. The BLAS is the one that NumPy has loaded; it serves the larger matrix products, and
     its threads are the only ones. LAPACK, which factors larger matrices, is looked for in the same place. `threads` is
     None where the BLAS does not say, or where there is none. The C compiler is that of native programs
-    (docs/native.md); if there is none, or no directory for what it compiles, `why` says so.
+    (docs/native.md); if there is none, or no directory for what it compiles, `why` says so. The pool keeps the
+    memory of arrays that are dropped for the next ones, up to so many bytes (docs/speed.md).
 
     Parameters
     ----------
@@ -40,7 +41,7 @@ def show_config(mode: str = "stdout") -> dict[str, Any] | None:
     >>> import fastgrad as fg
     >>> config = fg.show_config(mode="dicts")
     >>> list(config)
-    ['version', 'python', 'numpy', 'instruction_set', 'blas', 'lapack', 'native']
+    ['version', 'python', 'numpy', 'instruction_set', 'blas', 'lapack', 'native', 'pool']
     >>> config["instruction_set"]["in_use"] in config["instruction_set"]["available"]
     True
     """
@@ -64,6 +65,7 @@ def show_config(mode: str = "stdout") -> dict[str, Any] | None:
             "integer_bits": (64 if lapack.ilp64 else 32) if lapack else None,
         },
         "native": _native.configuration(),
+        "pool": {"limit": _core.pool_limit()},
     }
     if mode == "dicts":
         return config
@@ -83,5 +85,6 @@ def _as_text(config: dict[str, Any]) -> str:
             f"LAPACK: {config['lapack']['provider']}",
             f"threads: {threads}",
             f"C compiler of native programs: {config['native']['compiler'] or 'none: ' + config['native']['why']}",
+            f"pool: keeps up to {config['pool']['limit'] / 2**20:.0f} MiB of freed memory",
         )
     )

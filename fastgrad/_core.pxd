@@ -112,6 +112,8 @@ cdef extern from "fastgrad.h":
     void fg_array_changed(fg_array *)
     void fg_init()
     void fg_pool_empty()
+    int64_t fg_pool_limit()
+    void fg_pool_set_limit(int64_t bytes)
     int fg_apply(int op, int n_in, const fg_tensor *, int n_attr, const int64_t *attr, fg_tensor *out)
     int fg_unary(int op, fg_tensor x, fg_tensor *out)
     int fg_binary(int op, fg_tensor a, fg_tensor b, fg_tensor *out)
