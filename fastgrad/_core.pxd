@@ -112,6 +112,8 @@ cdef extern from "fastgrad.h":
     void fg_array_changed(fg_array *)
     void fg_init()
     void fg_pool_empty()
+    int fg_threads_limit()
+    void fg_threads_set_limit(int n)
     int64_t fg_pool_limit()
     void fg_pool_set_limit(int64_t bytes)
     int fg_apply(int op, int n_in, const fg_tensor *, int n_attr, const int64_t *attr, fg_tensor *out)

@@ -453,6 +453,16 @@ def empty_pool():
     fg_pool_empty()
 
 
+def threads_limit():
+    """How many threads long work may have, the caller's included."""
+    return fg_threads_limit()
+
+
+def set_threads_limit(int n):
+    """Let long work have so many, at least 1."""
+    fg_threads_set_limit(n)
+
+
 def pool_limit():
     """How many bytes of freed blocks the core keeps for reuse at most."""
     return fg_pool_limit()
