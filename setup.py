@@ -118,7 +118,7 @@ class BuildCore(build_ext):
         # What is left for setuptools is to link, and to know where the result belongs.
         ext.sources, ext.depends, ext.extra_objects = [], objects, objects
         ext.extra_link_args = [f"-fsanitize={SANITIZE}"] if SANITIZE else []
-        ext.libraries = [] if sys.platform == "win32" else ["m"]
+        ext.libraries = [] if sys.platform == "win32" else ["m", "pthread"]
         if sys.platform.startswith("linux"):
             ext.extra_link_args += ["-Wl,--as-needed", *(["-Wl,-s"] if self.stripped else [])]
         # Linked anew, because the library of the last build may be one that is stripped, or one that is not.

@@ -12,9 +12,9 @@
  *
  * The wings of csrc, each of which includes and calls only those before it: core, kernels, record, program, ops,
  * autodiff, and op_table.c. The sections below are in this order. Mutable globals, beside those declared here: the pool
- * (memory.c), the BLAS (gemm_dispatch.c), LAPACK (lapack_dispatch.c) and the name of the chosen kernels
- * (isa_dispatch.c), the numbers of the last node (tape.c), trace (trace.c) and backward pass (backward.c), and each
- * thread's last error (context.c) and list of nodes about to be freed (tape.c).
+ * (memory.c), the threads that share work (threads.c), the BLAS (gemm_dispatch.c), LAPACK (lapack_dispatch.c) and the
+ * name of the chosen kernels (isa_dispatch.c), the numbers of the last node (tape.c), trace (trace.c) and backward pass
+ * (backward.c), and each thread's last error (context.c) and list of nodes about to be freed (tape.c).
  *
  * The core needs neither Python nor NumPy. A graph, its value and its gradient in C, step by step, with the checks of
  * every status: examples/core_alone.c. In short, without them:
@@ -257,8 +257,25 @@ void fg_free(void *block, size_t bytes);
 void *fg_alloc_lasting(size_t bytes);           /* from the system, not the pool: for memory that is kept for long */
 void fg_free_lasting(void *block, size_t bytes);
 void fg_pool_empty(void);       /* give the pool's free blocks back to the system */
+int64_t fg_pool_limit(void);    /* how many bytes of free blocks it keeps at most */
+void fg_pool_set_limit(int64_t bytes);
 typedef struct { int64_t arrays, nodes, bytes, cached_bytes; } fg_counts;   /* alive now */
 extern fg_counts fg_live;
+
+/* ---- core/threads.c: a pool of threads (docs/threads.md) ------------------------------------------------- */
+enum { FG_MAX_THREADS = 256 };
+int fg_threads_limit(void);     /* how many threads long work may have, the caller's included; 1 at first */
+void fg_threads_set_limit(int n);
+/* Runs work(context, 0) here, and work(context, i), i from 1 on and less than n, on those of n - 1 other threads that
+ * are free; returns when all have returned: how many there were. Each takes a part of the work after the other, until
+ * there are none left. */
+typedef void fg_work(void *context, int i);
+int fg_threads_run(int n, fg_work *, void *context);
+typedef struct { _Atomic int64_t next; } fg_parts;      /* the number of the part that nobody has taken yet */
+int64_t fg_claim(fg_parts *);   /* takes one: its number, which may be beyond the last */
+/* While a thread is in a library that has threads of its own, such as a BLAS, work stays on the thread that has it. */
+void fg_threads_enter_library(void);
+void fg_threads_leave_library(void);
 
 /* ---- core/array.c --------------------------------------------------------------------------------------- */
 size_t fg_itemsize(int dtype);

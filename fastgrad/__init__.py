@@ -22,6 +22,7 @@ from ._core import Program, TraceError
 from ._numpy.functions import *
 from ._numpy.indexing import take
 from ._rules import table as _rules
+from ._threads import get_num_threads, set_num_threads
 from ._transforms.checkpoint import checkpoint
 from ._transforms.custom import custom_jvp, custom_vjp
 from ._transforms.grad import grad, no_grad, stop_gradient, value_and_grad
@@ -54,11 +55,11 @@ __all__ = [
     "CacheInfo", "Compiled", "DescentResult", "LRFindResult", "Program", "ShapeDtypeStruct", "TraceError",
     "TrainingStep", "TypePromotionWarning", "__array_api_version__", "__array_namespace_info__", "__version__",
     "activations", "bounded_while_loop", "check_grads", "checkpoint", "compile", "cond", "curve_fit", "custom_jvp",
-    "custom_vjp", "descend", "dropout", "elementwise_grad", "export", "fori_loop", "grad", "hessian", "hessp", "hvp",
-    "jacfwd", "jacobian", "jacrev", "jvp", "least_squares", "linalg", "linearize", "load", "losses", "lr_find",
-    "minimize", "no_grad", "norm", "optim", "primitive", "pure_callback", "random", "root", "save", "scan",
-    "schedules", "show_config", "sklearn", "sparse", "special", "stats", "stop_gradient", "take", "testing",
-    "training_step", "tree", "value_and_grad", "value_and_jacobian", "vjp", "vmap", "while_loop",
+    "custom_vjp", "descend", "dropout", "elementwise_grad", "export", "fori_loop", "get_num_threads", "grad", "hessian",
+    "hessp", "hvp", "jacfwd", "jacobian", "jacrev", "jvp", "least_squares", "linalg", "linearize", "load", "losses",
+    "lr_find", "minimize", "no_grad", "norm", "optim", "primitive", "pure_callback", "random", "root", "save", "scan",
+    "schedules", "set_num_threads", "show_config", "sklearn", "sparse", "special", "stats", "stop_gradient", "take",
+    "testing", "training_step", "tree", "value_and_grad", "value_and_jacobian", "vjp", "vmap", "while_loop",
 ]  # fmt: skip
 __all__ += _core.PUBLIC
 if not typing.TYPE_CHECKING:

@@ -18,13 +18,14 @@ def show_config(mode: Literal["stdout"] = "stdout") -> None: ...
 @overload
 def show_config(mode: Literal["dicts"]) -> dict[str, Any]: ...
 def show_config(mode: str = "stdout") -> dict[str, Any] | None:
-    """Print the version, instruction set, BLAS and its threads, LAPACK and C compiler; or return them as a dict.
+    """Print the version, instruction set, BLAS, LAPACK, threads, C compiler and pool; or return them as a dict.
 
     The instruction set is the best of this machine unless the environment variable FASTGRAD_ISA names another
-    of the available ones. The BLAS is the one that NumPy has loaded; it serves the larger matrix products, and
-    its threads are the only ones. LAPACK, which factors larger matrices, is looked for in the same place. `threads` is
-    None where the BLAS does not say, or where there is none. The C compiler is that of native programs
-    (docs/native.md); if there is none, or no directory for what it compiles, `why` says so.
+    of the available ones. The BLAS is the one that NumPy has loaded; it serves the larger matrix products. Its
+    `threads` are None where it does not say, or where there is none; other long work has those of ``get_num_threads``.
+    LAPACK, which factors larger matrices, is looked for in the same place. The C compiler is that of native programs
+    (docs/native.md); if there is none, or no directory for what it compiles, `why` says so. The pool keeps the memory
+    of arrays that are dropped for the next ones, up to so many bytes (docs/speed.md).
 
     Parameters
     ----------
@@ -40,7 +41,7 @@ def show_config(mode: str = "stdout") -> dict[str, Any] | None:
     >>> import fastgrad as fg
     >>> config = fg.show_config(mode="dicts")
     >>> list(config)
-    ['version', 'python', 'numpy', 'instruction_set', 'blas', 'lapack', 'native']
+    ['version', 'python', 'numpy', 'instruction_set', 'blas', 'lapack', 'native', 'pool', 'threads']
     >>> config["instruction_set"]["in_use"] in config["instruction_set"]["available"]
     True
     """
@@ -64,6 +65,8 @@ def show_config(mode: str = "stdout") -> dict[str, Any] | None:
             "integer_bits": (64 if lapack.ilp64 else 32) if lapack else None,
         },
         "native": _native.configuration(),
+        "pool": {"limit": _core.pool_limit()},
+        "threads": _core.threads_limit(),
     }
     if mode == "dicts":
         return config
@@ -74,14 +77,15 @@ def show_config(mode: str = "stdout") -> dict[str, Any] | None:
 def _as_text(config: dict[str, Any]) -> str:
     isa, blas = config["instruction_set"], config["blas"]
     bits = f", {blas['integer_bits']}-bit integers" if blas["integer_bits"] else ""
-    threads = f"{blas['threads'] or 'an unknown number'} in BLAS, 1 elsewhere" if blas["integer_bits"] else "1"
+    threads = f"{blas['threads'] or 'an unknown number'} in BLAS, " if blas["integer_bits"] else ""
     return "\n".join(
         (
             f"fastgrad {config['version']} on Python {config['python']}, NumPy {config['numpy']}",
             f"instruction set: {isa['in_use']} (available: {', '.join(isa['available'])})",
             f"BLAS: {blas['provider']}{bits}",
             f"LAPACK: {config['lapack']['provider']}",
-            f"threads: {threads}",
+            f"threads: {threads}{config['threads']} elsewhere",
             f"C compiler of native programs: {config['native']['compiler'] or 'none: ' + config['native']['why']}",
+            f"pool: keeps up to {config['pool']['limit'] / 2**20:.0f} MiB of freed memory",
         )
     )

@@ -453,11 +453,31 @@ def empty_pool():
     fg_pool_empty()
 
 
+def threads_limit():
+    """How many threads long work may have, the caller's included."""
+    return fg_threads_limit()
+
+
+def set_threads_limit(int n):
+    """Let long work have so many, at least 1."""
+    fg_threads_set_limit(n)
+
+
+def pool_limit():
+    """How many bytes of freed blocks the core keeps for reuse at most."""
+    return fg_pool_limit()
+
+
 cdef start():
     forced = os.environ.get("FASTGRAD_ISA") or None
     name = forced.encode() if forced else None
     if fg_kernels_select(<const char *>name if name is not None else NULL) != FG_OK:
         raise ImportError(f"FASTGRAD_ISA={forced}: {fg_message().decode()}; available: {', '.join(available_isas())}")
+    limit = os.environ.get("FASTGRAD_POOL_LIMIT", "").strip()
+    if limit:
+        if not (limit.isascii() and limit.isdecimal() and len(limit) < 19):
+            raise ImportError(f"FASTGRAD_POOL_LIMIT={limit}: expected a number of bytes, such as 268435456")
+        fg_pool_set_limit(int(limit))
     fg_init()
 
 

@@ -39,7 +39,7 @@ def test_show_config_prints_what_the_dicts_say(capsys):
     config = fg.show_config(mode="dicts")
     for fact in (fg.__version__, config["instruction_set"]["in_use"], config["blas"]["provider"], "threads: "):
         assert fact in text
-    assert len(text.splitlines()) == 6
+    assert len(text.splitlines()) == 7
 
 
 def test_show_config_rejects_other_modes():
@@ -54,6 +54,12 @@ def test_environment_forces_an_instruction_set(isa):
     assert result.returncode == 0, result.stderr
     assert result.stdout.startswith(f"{isa} ")
     assert "0.964" in result.stdout
+
+
+@pytest.mark.parametrize("value", ["many", "-1", "1e9", "9" * 30])
+def test_a_limit_of_the_pool_that_is_no_number_is_refused_by_name(value):
+    last = python("import fastgrad", FASTGRAD_POOL_LIMIT=value).stderr.splitlines()[-1]
+    assert last.startswith(f"ImportError: FASTGRAD_POOL_LIMIT={value}: expected a number of bytes")
 
 
 def test_unknown_instruction_set_is_refused_by_name():

@@ -4,6 +4,7 @@ import gc
 import subprocess
 import sys
 import textwrap
+import time
 
 import numpy as np
 import pytest
@@ -131,6 +132,73 @@ def test_blocks_are_counted_and_kept_for_reuse():
     huge = fg.zeros(8_000_000).copy()
     del huge
     assert _core.live()["cached_bytes"] <= 128 * 2**20
+
+
+def test_large_results_take_the_memory_of_those_that_were_dropped():
+    """Also those above 32 MB, which a C library returns to the system at once."""
+    f = fg.compile(lambda x: np.tanh(x) + x)
+    for n in (200_000, 5_000_000):
+        x = np.linspace(-1, 1, n)
+        y = f(x)
+        expected, addresses = y.copy(), set()
+        _core.empty_pool()
+        for _ in range(8):
+            y = f(x)  # the old y is dropped when the new one is there
+            addresses.add(y.ctypes.data)
+            eager = fg.tensor(x) * 2.0
+            del eager
+        assert len(addresses) <= 3
+        np.testing.assert_array_equal(y, expected)
+
+
+def test_memory_that_is_referenced_is_not_handed_out_again():
+    f = fg.compile(lambda x: x * 2.0)
+    x = np.ones(300_000)
+    parts = [f(x * k)[5:8] for k in range(20)]  # a view keeps the whole
+    assert [part.tolist() for part in parts] == [[2.0 * k] * 3 for k in range(20)]
+
+
+def test_the_pool_has_a_limit_which_the_oldest_blocks_leave_first():
+    out = python("""
+        import os
+        os.environ["FASTGRAD_POOL_LIMIT"] = str(20 * 2**20)
+        import fastgrad as fg
+        from fastgrad import _core
+        most = 0
+        for n in [100, 5000, 200_000, 500_000, 900_000, 1_000_000, 3_000_000] * 3:
+            x = [fg.zeros(n) + 1 for _ in range(5)]
+            del x
+            most = max(most, _core.live()["cached_bytes"])
+        print(most <= 20 * 2**20, fg.show_config(mode="dicts")["pool"]["limit"])
+        kept = fg.zeros(2_000_000) + 1
+        at = kept.numpy().ctypes.data
+        others = [fg.zeros(200_000 + 200_000 * k) + 1 for k in range(3)]
+        del others, kept            # 16 MB, the last: it stays
+        print((fg.zeros(2_000_000) + 1).numpy().ctypes.data == at)
+    """)
+    assert out == "True 20971520\nTrue"
+
+
+def test_a_limit_of_0_keeps_nothing():
+    out = python("""
+        import os
+        os.environ["FASTGRAD_POOL_LIMIT"] = "0"
+        import numpy as np, fastgrad as fg
+        f = fg.compile(fg.grad(lambda x: (np.tanh(x) * x).sum()))
+        print([round(float(f(np.ones(n))[0]), 4) for n in (3, 3000, 300_000)], fg._core.live()["cached_bytes"])
+    """)
+    assert out == "[1.1816, 1.1816, 1.1816] 0"
+
+
+@pytest.mark.slow
+def test_what_is_not_used_again_goes_back_to_the_system():
+    """At the next use of the pool for something large."""
+    x = fg.zeros(10_000_000) + 1
+    del x
+    assert _core.live()["cached_bytes"] >= 80_000_000
+    time.sleep(5.1)
+    y = fg.zeros(300_000) + 1
+    assert _core.live()["cached_bytes"] < 80_000_000 and y.shape == (300_000,)
 
 
 def test_views_keep_their_memory():

@@ -1,32 +1,53 @@
-/* memory.c: a pool allocator for arrays and nodes, with a free list for each size class.
+/* memory.c: a pool allocator for arrays and nodes.
  *
- * A freed block goes to the free list of its size class and is handed out again while it is still in a cache: a
- * training loop asks for the same sizes over and over, and fresh pages cost more than the work on them. Free lists hold
- * at most CACHE_LIMIT bytes; other blocks go back to the system. Blocks are 64-byte aligned. Mutable globals: the pool
- * and the counts.
+ * A freed block is kept and handed out again, while it may still be in a cache: a loop asks for the same sizes over and
+ * over, and fresh pages, which the system zeroes, cost more than the work on them. Blocks of up to LARGEST_LISTED bytes
+ * have a free list for each size class. Larger ones stand in one row, in the order in which they were freed: those that
+ * nobody has asked for in KEPT_SECONDS go back to the system, and so do the oldest where there are too many. What is
+ * kept takes at most `limit` bytes, the free lists a quarter of that, and is given back before a request fails for lack
+ * of memory. Blocks are 64-byte aligned. Mutable globals: the pool, its limit, and the counts.
  */
+#define _DEFAULT_SOURCE         /* madvise */
 #define _ISOC11_SOURCE
 #include "core/debug.h"
 #include "fastgrad.h"
 
 #include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
 
 #define ALIGNMENT 64
-#define CACHE_LIMIT ((int64_t)128 << 20)
-#define LARGEST_CACHED ((size_t)32 << 20)
-#define LARGEST (SIZE_MAX / 2)          /* of a request: sizes that are rounded up do not overflow */
+#define LARGEST_LISTED ((size_t)1 << 20)
+#define LARGEST (SIZE_MAX / 4)          /* of a request: sizes that are rounded up do not overflow */
+#define DEFAULT_LIMIT ((int64_t)512 << 20)
+enum { KEPT_SECONDS = 3, MOST_LARGE = 256 };
 
 typedef struct block { struct block *next; } block;
 
 /* Size classes: up to 1 KiB one for each 64 bytes, above that four between powers of two. */
-enum { SMALL_CLASSES = 16, N_CLASSES = SMALL_CLASSES + 4 * 16 };
+enum { SMALL_CLASSES = 16, N_CLASSES = SMALL_CLASSES + 4 * 10 };
 static block *free_blocks[N_CLASSES];
 
+/* The larger blocks, the one that was freed last at the end. */
+typedef struct {
+    void *memory;
+    size_t capacity;
+    time_t freed;
+} large_block;
+static large_block large[MOST_LARGE];
+static int n_large;
+static int64_t large_bytes;
+
+static int64_t limit = DEFAULT_LIMIT;
 fg_counts fg_live;
 
 static size_t aligned(size_t bytes) { return (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT; }
 
-/* The class of a request of `bytes`, and the size of its blocks; -1 and `bytes`: too large for the pool. */
+/* The class of a request of `bytes`, and the size of its blocks; -1: it is a large one, of which there are eight sizes
+ * between powers of two. */
 static int size_class(size_t bytes, size_t *capacity)
 {
     if (bytes <= SMALL_CLASSES * ALIGNMENT) {
@@ -34,9 +55,12 @@ static int size_class(size_t bytes, size_t *capacity)
         *capacity = (size_t)(c + 1) * ALIGNMENT;
         return c;
     }
-    if (bytes > LARGEST_CACHED) {
-        *capacity = bytes;                      /* fg_alloc_lasting rounds it up, or refuses it */
-        return -1;
+    if (bytes > LARGEST_LISTED) {
+        size_t eighth = LARGEST_LISTED / 8;
+        while (bytes > 16 * eighth && bytes <= LARGEST)
+            eighth *= 2;
+        *capacity = bytes > LARGEST ? bytes : (bytes + eighth - 1) / eighth * eighth;
+        return -1;                              /* fg_alloc_lasting refuses what is too large */
     }
     size_t base = SMALL_CLASSES * ALIGNMENT;
     int c = SMALL_CLASSES;
@@ -65,16 +89,34 @@ static void *no_memory(size_t bytes)
     return NULL;
 }
 
-void *fg_alloc_lasting(size_t bytes)
+static void *from_system(size_t capacity)
 {
-    if (bytes > LARGEST)
-        return no_memory(bytes);
-    size_t capacity = aligned(bytes);
 #if defined(_WIN32)
     void *memory = _aligned_malloc(capacity, ALIGNMENT);
 #else
     void *memory = aligned_alloc(ALIGNMENT, capacity);
 #endif
+#if defined(__linux__)
+    /* Pages of 2 MiB, where the system has them: fewer faults at the first use. It is advice, which may be refused. */
+    enum { PAGE = 4096, LEAST = 4 << 20 };
+    if (memory && capacity >= LEAST) {
+        uintptr_t from = ((uintptr_t)memory + PAGE - 1) / PAGE * PAGE;
+        (void)madvise((void *)from, ((uintptr_t)memory + capacity - from) / PAGE * PAGE, MADV_HUGEPAGE);
+    }
+#endif
+    return memory;
+}
+
+void *fg_alloc_lasting(size_t bytes)
+{
+    if (bytes > LARGEST)
+        return no_memory(bytes);
+    size_t capacity = aligned(bytes);
+    void *memory = from_system(capacity);
+    if (!memory && fg_live.cached_bytes) {
+        fg_pool_empty();
+        memory = from_system(capacity);
+    }
     if (!memory)
         return no_memory(bytes);
     fg_live.bytes += (int64_t)capacity;
@@ -89,11 +131,79 @@ void fg_free_lasting(void *memory, size_t bytes)
     to_system(memory);
 }
 
+/* ---- the larger blocks ------------------------------------------------------------------------------------------- */
+static void take_out(int i)
+{
+    large_bytes -= (int64_t)large[i].capacity;
+    fg_live.cached_bytes -= (int64_t)large[i].capacity;
+    FG_ASSERT(large_bytes >= 0 && fg_live.cached_bytes >= large_bytes);
+    n_large--;
+    memmove(&large[i], &large[i + 1], (size_t)(n_large - i) * sizeof *large);
+}
+
+static void drop_oldest(void)
+{
+    to_system(large[0].memory);
+    take_out(0);
+}
+
+/* Returns the time. */
+static time_t drop_unused(void)
+{
+    time_t now = time(NULL);                    /* if it is set back, blocks are kept for longer */
+    while (n_large && now - large[0].freed > KEPT_SECONDS)
+        drop_oldest();
+    return now;
+}
+
+static void *take_large(size_t capacity)
+{
+    int i = n_large - 1;
+    while (i >= 0 && large[i].capacity != capacity)
+        i--;
+    void *memory = i < 0 ? NULL : large[i].memory;
+    if (memory) {
+        take_out(i);
+        fg_live.bytes += (int64_t)capacity;
+    }
+    drop_unused();
+    return memory;
+}
+
+/* Let large blocks go until the pool may take `bytes` more; whether it may. */
+static int make_room(size_t bytes)
+{
+    while (n_large && (int64_t)bytes > limit - fg_live.cached_bytes)
+        drop_oldest();
+    return (int64_t)bytes <= limit - fg_live.cached_bytes;
+}
+
+static void keep_large(void *memory, size_t capacity)
+{
+    time_t now = drop_unused();
+    if (n_large == MOST_LARGE)
+        drop_oldest();
+    if ((int64_t)capacity > limit || !make_room(capacity)) {
+        fg_free_lasting(memory, capacity);
+        return;
+    }
+    large[n_large++] = (large_block){memory, capacity, now};
+    large_bytes += (int64_t)capacity;
+    fg_live.cached_bytes += (int64_t)capacity;
+    fg_live.bytes -= (int64_t)capacity;
+    FG_ASSERT(fg_live.bytes >= 0);
+}
+
+/* ---- all blocks -------------------------------------------------------------------------------------------------- */
 void *fg_alloc(size_t bytes)
 {
     size_t capacity;
     int c = size_class(bytes, &capacity);
-    block *b = c < 0 ? NULL : free_blocks[c];
+    if (c < 0) {
+        void *memory = take_large(capacity);
+        return memory ? memory : fg_alloc_lasting(capacity);
+    }
+    block *b = free_blocks[c];
     if (!b)
         return fg_alloc_lasting(capacity);
     free_blocks[c] = b->next;
@@ -108,11 +218,17 @@ void fg_free(void *memory, size_t bytes)
     block *b = memory;
     size_t capacity;
     int c = size_class(bytes, &capacity);
-    if (c < 0 || fg_live.cached_bytes + (int64_t)capacity > CACHE_LIMIT) {
+    FG_ASSERT(b && (uintptr_t)b % ALIGNMENT == 0);
+    if (c < 0) {
+        keep_large(b, capacity);
+        return;
+    }
+    FG_ASSERT(b != free_blocks[c]);
+    int64_t listed = fg_live.cached_bytes - large_bytes + (int64_t)capacity;
+    if (listed > limit / 4 || (listed + large_bytes > limit && !make_room(capacity))) {
         fg_free_lasting(b, capacity);
         return;
     }
-    FG_ASSERT(b && (uintptr_t)b % ALIGNMENT == 0 && b != free_blocks[c]);
     b->next = free_blocks[c];
     free_blocks[c] = b;
     fg_live.bytes -= (int64_t)capacity;
@@ -121,10 +237,21 @@ void fg_free(void *memory, size_t bytes)
 
 void fg_pool_empty(void)
 {
+    while (n_large)
+        drop_oldest();
     for (int c = 0; c < N_CLASSES; c++)
         for (block *b = free_blocks[c]; b; b = free_blocks[c]) {
             free_blocks[c] = b->next;
             to_system(b);
         }
     fg_live.cached_bytes = 0;
+}
+
+int64_t fg_pool_limit(void) { return limit; }
+
+void fg_pool_set_limit(int64_t bytes)
+{
+    limit = bytes;
+    if (fg_live.cached_bytes > limit)
+        fg_pool_empty();
 }

@@ -38,6 +38,7 @@ void fg_blas_gemm(int dtype, int ta, int tb, int64_t m, int64_t n, int64_t k, do
     tb = tb ? TRANSPOSED : PLAIN;
     void *f = blas.gemm[dtype];
     float alpha_f = (float)alpha, beta_f = (float)beta;
+    fg_threads_enter_library();
     if (dtype == FG_FLOAT32 && blas.ilp64)
         ((sgemm64)f)(ROW_MAJOR, ta, tb, m, n, k, alpha_f, a, lda, b, ldb, beta_f, c, ldc);
     else if (blas.ilp64)
@@ -46,6 +47,7 @@ void fg_blas_gemm(int dtype, int ta, int tb, int64_t m, int64_t n, int64_t k, do
         ((sgemm32)f)(ROW_MAJOR, ta, tb, (int)m, (int)n, (int)k, alpha_f, a, (int)lda, b, (int)ldb, beta_f, c, (int)ldc);
     else
         ((dgemm32)f)(ROW_MAJOR, ta, tb, (int)m, (int)n, (int)k, alpha, a, (int)lda, b, (int)ldb, beta, c, (int)ldc);
+    fg_threads_leave_library();
 }
 
 /* Measured against the OpenBLAS of NumPy's wheels. A BLAS is faster than our tiles

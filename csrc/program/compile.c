@@ -50,6 +50,8 @@ static int (*const passes[])(fg_program *) = {
     fg_pass_liveness,
     /* Memory planning: buffers that are not alive at the same time share offsets in one arena. */
     fg_pass_plan_memory,
+    /* Long groups and steps are divided into parts for several threads. */
+    fg_pass_share,
     /* Specialization: strides are computed in advance, and small steps become direct calls of a kernel. */
     fg_pass_specialize,
 };

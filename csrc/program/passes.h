@@ -44,6 +44,7 @@ int fg_pass_liveness(fg_program *);
 int fg_pass_rematerialize(fg_program *);
 int fg_pass_insert_zeros(fg_program *);
 int fg_pass_plan_memory(fg_program *);
+int fg_pass_share(fg_program *);
 int fg_pass_specialize(fg_program *);
 
 #endif

@@ -19,12 +19,13 @@
 typedef struct {
     uint8_t kind, stride[3];
     /* whole: it runs at once, not in blocks; in_runs: it reads operands in runs; is_spread: that, or it loads an
-     * operand, or has one element for each row of its group. */
-    uint32_t whole : 1, in_runs : 1, is_spread : 1, group : 29;
+     * operand, or has one element for each row of its group; shared: by several threads, with its group. */
+    uint32_t whole : 1, in_runs : 1, is_spread : 1, shared : 1, group : 28;
     void *kernel;
     int64_t n;
     char *at[FG_RESULT + 1];    /* of a RUN step: its fg_call and its result's fg_array */
 } bound_step;
+_Static_assert(sizeof(bound_step) <= FG_BOUND_BYTES, "share.c plans the memory of threads by it");
 
 /* *at is the address of input `source`, or of output `source` - n_in, plus `shift` bytes. */
 typedef struct {
@@ -43,6 +44,8 @@ struct fg_replay {
     int n_patches;
     patch *patch;               /* in the order of their sources */
     fg_array *array;            /* one for each buffer */
+    char *team;                 /* memory for the threads beside the caller's, `team_size` at most, or NULL */
+    int team_size;
 };
 
 typedef void (*unary_kernel)(int64_t, const void *, void *);
@@ -138,6 +141,7 @@ static void free_replay(const fg_program *p, fg_replay *r)
                 fg_replay_give(fg_body(p->step[k].attr, i), *body++);
     if (r->arena)
         fg_free_lasting(r->arena, (size_t)p->arena_bytes);
+    free(r->team);
     free(r);
 }
 
@@ -195,8 +199,12 @@ static fg_replay *new_replay(const fg_program *p)
     for (int k = 0; k < p->n_steps; k++) {
         const step *s = &p->step[k];
         int n_bodies = fg_n_bodies(s->op);
-        r->bound_step[k] = (bound_step){
-            .kind = (uint8_t)s->kind, .whole = !s->block, .group = (uint32_t)s->group, .kernel = s->kernel, .n = s->n};
+        r->bound_step[k] = (bound_step){.kind = (uint8_t)s->kind,
+                                        .whole = !s->block,
+                                        .shared = s->parts > 1,
+                                        .group = (uint32_t)s->group,
+                                        .kernel = s->kernel,
+                                        .n = s->n};
         for (int i = 0; s->kind != RUN && i < FG_RESULT; i++)
             r->bound_step[k].in_runs |= s->run[i] > 0;
         r->bound_step[k].is_spread = r->bound_step[k].in_runs || is_load(s) || s->by_row;
@@ -482,7 +490,123 @@ static void run_group(const step *plan, const bound_step *s, char *scratch)
     if (plan->reductions)
         run_halves(plan, s, 0, s->n, sums, scratch);
     else
-        run_blocks(plan, s, 0, s->n, sums);
+        run_blocks(plan, s, 0, s->n, NULL);
+}
+
+/* ---- on several threads ------------------------------------------------------------------------------------------ */
+typedef struct {
+    const fg_program *p;
+    const step *plan;
+    const bound_step *s;
+    char *scratch, *team, *partials;
+    int64_t partial_bytes;      /* of the sums of one part */
+    fg_parts parts;
+} shared_group;
+
+/* The elements of part k of a group with sums, from *at on: what is left when they have been halved depth times, each
+ * bit of k being the choice of a half. None if one of the halvings had nothing to halve, and the lower half was it. */
+static int64_t find_half(const step *plan, int64_t k, int64_t *at)
+{
+    int64_t n = plan->n;
+    *at = 0;
+    for (int level = plan->depth; level-- > 0;) {
+        int64_t half = sums_half(plan, n), upper = k >> level & 1;
+        if (upper && !half)
+            return 0;
+        *at += upper ? half : 0;
+        n = upper || !half ? n - half : half;
+    }
+    return n;
+}
+
+/* Where the sums of part k go: those of the first to the results. */
+static void find_sums(const shared_group *g, int64_t k, char **sums)
+{
+    char *partial = g->partials + k * g->partial_bytes;
+    for (int j = 0, i = 0; j < g->plan->group; j++)
+        if (partial_bytes(g->plan, &g->plan[j])) {
+            sums[i++] = k ? partial : g->s[j].at[FG_RESULT];
+            partial += partial_bytes(g->plan, &g->plan[j]);
+        }
+}
+
+/* The work of thread i, of which 0 is the caller's and has the blocks in the arena. */
+static void share_group(void *context, int i)
+{
+    shared_group *g = context;
+    const step *plan = g->plan;
+    const bound_step *s = g->s;
+    char *scratch = g->scratch, *sums[FG_MAX_REDUCTIONS];
+    if (i) {
+        char *blocks = g->team + (i - 1) * g->p->thread_bytes;
+        bound_step *own = (bound_step *)(blocks + plan->thread_blocks);
+        scratch = (char *)(own + plan->group);
+        memcpy(own, s, (size_t)plan->group * sizeof *own);
+        for (int j = 0; j < plan->group; j++)
+            for (int k = 0; k <= FG_RESULT; k++)
+                if (plan[j].access[k].period == BLOCKWISE)
+                    own[j].at[k] = blocks + g->p->buffer[k < FG_RESULT ? plan[j].in[k] : plan[j].y].place;
+        s = own;
+    }
+    for (int64_t k, at, n; (k = fg_claim(&g->parts)) < plan->parts;) {
+        if (!plan->part) {
+            find_sums(g, k, sums);
+            if ((n = find_half(plan, k, &at)))
+                run_halves(plan, s, at, n, sums, scratch);
+            continue;
+        }
+        at = k * plan->part;
+        n = plan->n - at < plan->part ? plan->n - at : plan->part;
+        if (s->whole)
+            run_part(plan, s, at, 0, n);
+        else
+            run_blocks(plan, s, at, n, NULL);
+    }
+}
+
+/* Add up the sums of the parts as run_halves adds those of halves. */
+static void add_parts(const shared_group *g)
+{
+    const step *plan = g->plan;
+    char *lower[FG_MAX_REDUCTIONS], *upper[FG_MAX_REDUCTIONS];
+    for (int64_t apart = 1, at; apart < plan->parts; apart *= 2)
+        for (int64_t k = 0; k < plan->parts; k += 2 * apart) {
+            if (!find_half(plan, k + apart, &at))
+                continue;
+            find_sums(g, k, lower);
+            find_sums(g, k + apart, upper);
+            for (int j = 0, i = 0; j < plan->group; j++)
+                if (partial_bytes(plan, &plan[j])) {
+                    kernels_of(&plan[j])->elementwise->binary[FG_BINARY_add](plan->width, lower[i], 1, upper[i], 1,
+                                                                             lower[i]);
+                    i++;
+                }
+        }
+}
+
+/* Run a group, or a step that runs at once, on several threads; 0: there is but one, or no memory for more. */
+static int run_shared(const fg_program *p, fg_replay *r, const bound_step *s)
+{
+    const step *plan = p->step + (s - r->bound_step);
+    int n = fg_threads_limit();
+    if (n < 2)
+        return 0;
+    if (r->team_size < n - 1) {
+        free(r->team);
+        r->team_size = 0;
+        r->team = malloc((size_t)((n - 1) * p->thread_bytes + p->partials_bytes + FG_ALIGN));
+        if (!r->team)
+            return 0;
+        r->team_size = n - 1;
+    }
+    char *team = (char *)(((uintptr_t)r->team + FG_ALIGN - 1) / FG_ALIGN * FG_ALIGN);
+    shared_group g = {p, plan, s, r->arena + p->scratch, team, team + r->team_size * p->thread_bytes, 0, {0}};
+    for (int j = 0; j < plan->group; j++)
+        g.partial_bytes += partial_bytes(plan, &plan[j]);
+    fg_threads_run(n < plan->parts ? n : (int)plan->parts, share_group, &g);
+    if (g.partial_bytes)
+        add_parts(&g);
+    return 1;
 }
 
 #ifdef FG_MEMORY_SANITIZER
@@ -520,6 +644,8 @@ static inline int run_step(const fg_program *p, fg_replay *r, const bound_step *
         CHECK_OPERANDS(s);
     if (s->kind == RUN)
         return ((any_kernel)s->kernel)((const fg_call *)s->at[0], (fg_array *)s->at[1]);
+    if (s->shared && run_shared(p, r, s))
+        return FG_OK;
     if (s->whole)
         run_flat(s, s->at, s->n);
     else

@@ -117,7 +117,7 @@ int fg_pass_specialize(fg_program *p)
 {
     for (int k = 0; k < p->n_steps; k += p->step[k].group)
         for (int j = k; j < k + p->step[k].group; j++)
-            if (p->step[k].block)
+            if (p->step[k].block || p->step[k].parts > 1)
                 find_access_patterns(p, &p->step[j]);
             else if (p->step[k].kind != RUN)
                 fill_vectors(p, &p->step[k]);

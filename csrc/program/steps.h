@@ -35,6 +35,7 @@ typedef struct buffer {
     int64_t period;             /* of a row repeated, for steps that read it element by element: its length; of a block
                                  * of equal elements: 1; else 0 */
     int64_t offset;             /* in the arena, or -1 */
+    int64_t place;              /* of one that is blockwise: in the memory of each thread that shares its group */
 } buffer;
 
 /* ---- steps ------------------------------------------------------------------------------------------------------- */
@@ -48,7 +49,8 @@ typedef enum { RUN, LOOP_STEP, UNARY_STEP, BINARY_STEP, UNARY_VJP_STEP, BINARY_V
 
 enum {
     FG_RESULT = 4,              /* the index of a flat step's result in arrays of its operands, of which it has fewer */
-    FG_MAX_REDUCTIONS = 8       /* sums in a group at most */
+    FG_MAX_REDUCTIONS = 8,      /* sums in a group at most */
+    FG_BOUND_BYTES = 64         /* of a step bound to its memory (replay.c) */
 };
 
 enum { BLOCKWISE = -1, FG_ROW = -1 };
@@ -66,6 +68,11 @@ typedef struct step {
     int64_t block;              /* ... how many elements run at a time; 0: the step runs at once */
     int64_t width;              /* ... and the length of the rows that are summed or computed; 1: all elements are
                                    summed, 0: nothing is */
+    int64_t parts;              /* of the first, or of a step that runs at once: how many parts several threads share
+                                   (share.c); less than 2: it is not shared */
+    int64_t part;               /* ... elements of a part; 0: the parts are those that sums are halved to ... */
+    int depth;                  /* ... so many times, of which some may be empty */
+    int64_t thread_blocks;      /* ... bytes of its blocks in the memory of a thread */
     int op, y, n_in, n_attr;
     const int *in;              /* values */
     const int64_t *attr;

@@ -68,6 +68,8 @@ struct fg_program {
     double work;                /* an estimate of a replay's nanoseconds */
     int64_t arena_bytes, separate_bytes;
     int64_t scratch;            /* offset of the arena's part for the partial sums of a running group */
+    int64_t thread_bytes;       /* what each thread beside the caller's needs for the groups that they share ... */
+    int64_t partials_bytes;     /* ... and what the partial sums of all parts need */
     struct fg_replay *idle;     /* replays that nobody runs at the moment */
     _Atomic(fg_native_function *) native;   /* what does the work of the steps instead of them, or NULL */
     void (*free_compiled)(fg_program *);            /* frees what compiling has made; NULL before */

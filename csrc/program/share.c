@@ -1,0 +1,69 @@
+/* share.c: which groups, and which long steps outside of groups, several threads share, in which parts, and what memory
+ * that takes.
+ *
+ * The parts depend on the program alone, never on how many threads there are, and an element on nothing but its
+ * operands; sums are parted where they are halved anyway. So the bits are the same with any number of threads. What
+ * exists a block at a time has a place in the memory of each thread.
+ */
+#include "program/passes.h"
+#include "program/steps.h"
+
+/* In elements times steps, each of which takes a quarter of a nanosecond or more: what is worth to be shared, and the
+ * least part. PARTIALS: bytes of the partial sums of all parts. */
+enum { WORTH = 1 << 18, LEAST_PART = 1 << 15, MOST_DEPTH = 6, PARTIALS = 1 << 20 };
+
+/* Give each blockwise buffer of the group its place: those that share an offset share that, too. Returns the bytes that
+ * they take together. */
+static int64_t place_blocks(fg_program *p, const step *first)
+{
+    int64_t bytes = 0;
+    for (int j = 0; j < first->group; j++) {
+        buffer *y = &p->buffer[first[j].y];
+        const buffer *same = NULL;
+        if (!y->blockwise)
+            continue;
+        for (int i = 0; i < j && !same; i++)
+            if (p->buffer[first[i].y].blockwise && p->buffer[first[i].y].offset == y->offset)
+                same = &p->buffer[first[i].y];
+        int64_t size = (y->blockwise * (int64_t)fg_itemsize(y->array.dtype) + 2 * FG_ALIGN - 1) / FG_ALIGN * FG_ALIGN;
+        y->place = same ? same->place : bytes;
+        bytes = y->place + size > bytes ? y->place + size : bytes;
+    }
+    return bytes;
+}
+
+static void share(fg_program *p, step *first)
+{
+    int64_t sums = 0, work = first->n * first->group, unit = first->block ? first->block : FG_BLOCK;
+    if (first->kind == RUN || work < WORTH)
+        return;
+    for (int j = 0; j < first->group; j++)
+        sums += partial_bytes(first, &first[j]);
+    if (sums) {
+        while (first->depth < MOST_DEPTH && work >> (first->depth + 1) >= LEAST_PART &&
+               sums << (first->depth + 1) <= PARTIALS)
+            first->depth++;
+        first->parts = (int64_t)1 << first->depth;
+        first->part = 0;
+    } else {
+        int64_t least = LEAST_PART / first->group, even = first->n >> MOST_DEPTH;
+        first->part = ((least > even ? least : even) + unit - 1) / unit * unit;
+        first->parts = (first->n + first->part - 1) / first->part;
+    }
+    if (first->parts < 2)
+        return;
+    first->thread_blocks = first->block ? place_blocks(p, first) : 0;
+    int64_t bytes = first->thread_blocks + first->group * (int64_t)FG_BOUND_BYTES;
+    for (int64_t n = first->n, half; sums && (half = sums_half(first, n)); n -= half)
+        bytes += sums;
+    bytes = (bytes + FG_ALIGN - 1) / FG_ALIGN * FG_ALIGN;
+    p->thread_bytes = bytes > p->thread_bytes ? bytes : p->thread_bytes;
+    p->partials_bytes = sums * first->parts > p->partials_bytes ? sums * first->parts : p->partials_bytes;
+}
+
+int fg_pass_share(fg_program *p)
+{
+    for (int k = 0; k < p->n_steps - p->n_late; k += p->step[k].group)
+        share(p, &p->step[k]);
+    return FG_OK;
+}

@@ -1,0 +1,288 @@
+"""Work that the core's own threads share: the same bits on any number of them, forks, interrupts, limits."""
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+
+import numpy as np
+import pytest
+from _threads import in_threads
+
+import fastgrad as fg
+from fastgrad import _threads
+
+RNG = np.random.default_rng(0)
+LONG, WIDE = RNG.normal(size=300_001), RNG.normal(size=(1500, 257))
+ROW, COLUMN = RNG.normal(size=257), RNG.normal(size=(1500, 1))
+
+
+@pytest.fixture(autouse=True)
+def threads():
+    before = fg.get_num_threads()
+    yield
+    fg.set_num_threads(before)
+
+
+def layer_norm(x):
+    mean = x.mean(1, keepdims=True)
+    return (x - mean) / np.sqrt(((x - mean) ** 2).mean(1, keepdims=True) + 1e-5)
+
+
+FUNCTIONS = {
+    "one step": (lambda x: np.tanh(x), LONG),
+    "one step, in float32": (lambda x: np.exp(x), LONG.astype(np.float32)),
+    "one step of two operands": (lambda x: x * 3.0, LONG),
+    "chain": (lambda x: np.sqrt(np.exp(np.sin(x)) + x * x) * np.cos(x), LONG),
+    "rosenbrock": (
+        fg.value_and_grad(lambda x: np.sum(100 * (x[1:] - x[:-1] ** 2) ** 2 + (1 - x[:-1]) ** 2)),
+        LONG,
+    ),
+    "several sums": (lambda x: (np.sum(x), np.sum(np.tanh(x) * x), np.sum(np.exp(-x * x))), LONG),
+    "a sum of few columns": (lambda x: np.sum(np.tanh(x) * x, axis=0), RNG.normal(size=(20_000, 20))),
+    "sums of columns and rows": (lambda x: (np.sum(np.sin(x) * x, 0), np.sum(x * x, 0)), WIDE),
+    "rows": (lambda x: (np.max(np.sin(x) * x, 1), np.sum(np.sin(x), 1), np.tanh(np.sin(x))), WIDE),
+    "softmax": (fg.grad(lambda x: np.sum(fg.softmax(x * 2.0) ** 2)), WIDE),
+    "layer norm": (fg.value_and_grad(lambda x: np.sum(layer_norm(x) * ROW)), WIDE),
+    "rows and columns as operands": (lambda x: np.tanh(x * ROW + COLUMN) * x[:1], WIDE),
+    "slices": (fg.grad(lambda x: np.sum(np.tanh(x[1:, :-1] * x[:-1, 1:]) * ROW[1:])), WIDE),
+    "transposed": (lambda x: np.tanh(x).T + 1.0, WIDE),
+    "a thin product": (lambda x: np.tanh(x @ np.ones((3, 150)) + 1.0) * 2.0, RNG.normal(size=(4000, 3))),
+    "comparisons": (lambda x: np.where(x > 0.0, np.sin(x), x * x) + (x < 1.0), LONG),
+    "in a loop": (lambda x: fg.fori_loop(0, 3, lambda i, y: np.tanh(y) + np.sin(x), x), LONG),
+}
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_bits_are_the_same_with_any_number_of_threads(name):
+    f, x = FUNCTIONS[name]
+    program = fg.compile(f)
+    program(x)
+    fg.set_num_threads(1)
+    expected = fg.tree.leaves(program(x))
+    for n in (2, 3, 8):
+        fg.set_num_threads(n)
+        for found, alone in zip(fg.tree.leaves(program(x)), expected, strict=True):
+            np.testing.assert_array_equal(found, alone, err_msg=f"{n} threads")
+
+
+@pytest.mark.parametrize("n", [2**18 - 1, 2**18, 2**18 + 1, 2**18 + 1023, 2**19 + 5, 40 * 2048, 40 * 2048 + 1])
+def test_parts_meet_at_every_length(n):
+    """One step, and ten of them with a sum, against NumPy's."""
+    x = np.linspace(-1, 1, n)
+    fg.set_num_threads(3)
+    np.testing.assert_array_equal(fg.compile(lambda x: x * 2.0)(x), x * 2.0)
+
+    def chain(x):
+        for _ in range(5):
+            x = x * 0.5 + 1.0
+        return x, np.sum(x)
+
+    y, total = fg.compile(chain)(x)
+    np.testing.assert_allclose(y, chain(x)[0], rtol=1e-15)
+    np.testing.assert_allclose(total, chain(x)[1], rtol=1e-13)
+
+
+def test_threads_that_come_meanwhile_work_alone():
+    fg.set_num_threads(3)
+    f = fg.compile(fg.value_and_grad(lambda x: np.sum(np.tanh(x) * np.exp(-x * x))))
+    inputs = [LONG + k for k in range(4)]
+    expected = [f(x) for x in inputs]
+
+    def work(k):
+        for _ in range(20):
+            value, gradient = f(inputs[k])
+            assert value == expected[k][0]
+            np.testing.assert_array_equal(gradient, expected[k][1])
+
+    in_threads(4, work)
+
+
+def python(code, timeout=60, **environment):
+    run = subprocess.run(
+        [sys.executable, "-W", "error", "-c", textwrap.dedent(code)],
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        env={**os.environ, **environment},
+    )
+    assert run.returncode == 0, f"exit code {run.returncode}\n{run.stdout}{run.stderr}"
+    assert not run.stderr, run.stderr
+    return run.stdout.strip()
+
+
+SETUP = """
+import os, signal, threading, numpy as np, fastgrad as fg
+x = np.linspace(-1, 1, 1_000_000)
+f = fg.compile(lambda x: np.sum(np.tanh(x) * np.exp(-x * x)))
+def count():
+    return len(os.listdir("/proc/self/task"))
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_child_forked_while_threads_are_idle_has_its_own():
+    """And Python, which looks for threads at a fork, does not warn."""
+    out = python(
+        SETUP
+        + """
+value = f(x)
+for _ in range(3):
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if f(x) == value and f(x) == value else 1)
+    assert os.waitpid(child, 0)[1] == 0
+    assert f(x) == value
+print("done")
+""",
+        FASTGRAD_NUM_THREADS="3",
+        OPENBLAS_NUM_THREADS="1",
+    )
+    assert out == "done"
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_child_forked_while_threads_are_at_work_has_its_own():
+    out = python(
+        SETUP
+        + """
+import warnings
+warnings.simplefilter("ignore")     # Python's, of threads: one of its own is at work, too
+value, done = f(x), threading.Event()
+def work():
+    while not done.is_set():
+        assert f(x) == value
+thread = threading.Thread(target=work)
+thread.start()
+for _ in range(30):
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if f(x) == value else 1)
+    assert os.waitpid(child, 0)[1] == 0
+done.set()
+thread.join()
+print("done")
+""",
+        FASTGRAD_NUM_THREADS="3",
+    )
+    assert out == "done"
+
+
+def test_exit_while_a_daemon_thread_shares_work():
+    out = python(
+        SETUP
+        + """
+def work():
+    while True:
+        f(x)
+for _ in range(2):
+    threading.Thread(target=work, daemon=True).start()
+print(f(x) == f(x))
+""",
+        FASTGRAD_NUM_THREADS="3",
+    )
+    assert out == "True"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_threads_are_started_at_first_need_and_take_no_signals():
+    out = python(
+        SETUP
+        + """
+before = count()
+fg.compile(lambda x: x * 2.0)(x[:1000])
+assert count() == before
+f(x)
+f(x)
+assert count() == before + 2, count()
+caught = []
+signal.signal(signal.SIGUSR1, lambda *_: caught.append(threading.current_thread() is threading.main_thread()))
+for _ in range(20):
+    os.kill(os.getpid(), signal.SIGUSR1)
+    f(x)
+fg.set_num_threads(1)
+f(x)
+print(all(caught) and len(caught) > 0)
+""",
+        FASTGRAD_NUM_THREADS="3",
+        OPENBLAS_NUM_THREADS="1",
+    )
+    assert out == "True"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
+def test_an_interrupt_ends_a_loop_over_shared_work():
+    fg.set_num_threads(3)
+    f = fg.compile(lambda x: np.sum(np.tanh(x) * x))
+    expected = f(LONG)
+    timer = threading.Timer(0.2, signal.raise_signal, [signal.SIGINT])
+    timer.start()
+    with pytest.raises(KeyboardInterrupt):
+        start = time.monotonic()
+        while time.monotonic() - start < 30:
+            f(LONG)
+    timer.join()
+    assert f(LONG) == expected
+
+
+@pytest.mark.parametrize(
+    ("environment", "expected"),
+    [
+        ({"FASTGRAD_NUM_THREADS": "3", "OMP_NUM_THREADS": "2"}, 3),
+        ({"OMP_NUM_THREADS": "2,1"}, 2),
+        ({"FASTGRAD_NUM_THREADS": "100000"}, 256),
+        ({"OMP_NUM_THREADS": "lots"}, _threads.usable_processors()),
+        ({}, _threads.usable_processors()),
+    ],
+)
+def test_the_environment_sets_the_number_of_threads(environment, expected, monkeypatch):
+    before = fg.get_num_threads()
+    for name in ("FASTGRAD_NUM_THREADS", "OMP_NUM_THREADS"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    _threads.start()
+    assert fg.get_num_threads() == expected == fg.show_config(mode="dicts")["threads"]
+    fg.set_num_threads(before)
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "two", "1.5"])
+def test_a_number_of_threads_that_is_none_is_refused(value, monkeypatch):
+    monkeypatch.setenv("FASTGRAD_NUM_THREADS", value)
+    with pytest.raises(ImportError, match=rf"^FASTGRAD_NUM_THREADS={value}: expected an integer above 0$"):
+        _threads.start()
+    with pytest.raises(ValueError, match="^set_num_threads: n is 0, expected an integer above 0$"):
+        fg.set_num_threads(0)
+    with pytest.raises(TypeError, match=r"^set_num_threads: n is 1\.5, expected an integer above 0$"):
+        fg.set_num_threads(1.5)
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        ({"proc/self/cgroup": "0::/a/b\n", "sys/fs/cgroup/a/b/cpu.max": "max 100000\n"}, []),
+        ({"proc/self/cgroup": "0::/a/b\n", "sys/fs/cgroup/a/cpu.max": "150000 100000\n"}, [1.5]),
+        ({"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/cpu.max": "400000 100000\n"}, [4.0]),
+        ({"proc/self/cgroup": "0::/../x\n", "sys/fs/cgroup/cpu.max": "400000 100000\n"}, [4.0]),
+        (
+            {
+                "proc/self/cgroup": "12:memory:/m\n4:cpu,cpuacct:/c\n",
+                "sys/fs/cgroup/cpu,cpuacct/cpu.cfs_quota_us": "50000\n",
+                "sys/fs/cgroup/cpu,cpuacct/cpu.cfs_period_us": "100000\n",
+                "sys/fs/cgroup/cpu,cpuacct/c/cpu.cfs_quota_us": "-1\n",
+                "sys/fs/cgroup/cpu,cpuacct/c/cpu.cfs_period_us": "100000\n",
+            },
+            [0.5],
+        ),
+        ({"proc/self/cgroup": "nonsense"}, []),
+        ({}, []),
+    ],
+)
+def test_what_control_groups_grant(files, expected, tmp_path):
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    assert list(_threads.granted(tmp_path)) == expected
