@@ -83,6 +83,11 @@ def test_what_tensors_refuse():
 def test_the_bytes_of_a_tensor_are_written(tmp_path):
     fg.asarray(X).tofile(tmp_path / "bytes")
     np.testing.assert_array_equal(np.fromfile(tmp_path / "bytes").reshape(X.shape), X)
+    with open(tmp_path / "open", "wb") as file:
+        fg.asarray(X).tofile(file)
+    np.testing.assert_array_equal(np.fromfile(tmp_path / "open").reshape(X.shape), X)
+    with pytest.raises(TypeError, match="tofile: expected the name of a file or an open file, got ndarray"):
+        fg.asarray(X).tofile(X)
 
 
 def test_every_attribute_of_ndarrays_is_there_or_refused():
