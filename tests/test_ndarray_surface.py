@@ -27,6 +27,8 @@ OF_NDARRAYS = {
     "__ilshift__", "__ior__", "__irshift__", "__ixor__", "__setstate__",
 }  # fmt: skip
 
+REMOVED = {"itemset", "newbyteorder", "ptp", "tostring"}  # older NumPys list methods that only raise
+
 
 @pytest.mark.parametrize("name", CALLS)
 def test_methods_are_numpys(name):
@@ -92,8 +94,9 @@ def test_the_bytes_of_a_tensor_are_written(tmp_path):
 
 def test_every_attribute_of_ndarrays_is_there_or_refused():
     t = fg.asarray(X)
-    lacking = {name for name in dir(np.ndarray) if not hasattr(t, name)}
-    assert lacking - OF_NDARRAYS - {*ABOUT_MEMORY, *OTHERWISE} == set()
+    names = {name for name in dir(np.ndarray) if name.startswith("__") or not name.startswith("_")}
+    lacking = {name for name in names if not hasattr(t, name)}
+    assert lacking - OF_NDARRAYS - REMOVED - {*ABOUT_MEMORY, *OTHERWISE} == set()
 
 
 # Where NumPy's first parameter is not an array, or ours means something else.
