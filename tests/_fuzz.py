@@ -37,7 +37,7 @@ FUNCTIONS["array_split"] = lambda x, n, *rest, **kwargs: fg.array_split(
     x, min(n, 1000) if isinstance(n, int) else n, *rest, **kwargs
 )
 NOT_CALLED = """__class__ __new__ __init__ __init_subclass__ __subclasshook__ __reduce__ __reduce_ex__ __getattribute__
-__setattr__ __delattr__ __dir__ __sizeof__ __getstate__ __array_ufunc__ __array_function__""".split()
+__setattr__ __delattr__ __dir__ __sizeof__ __getstate__ __array_ufunc__ __array_function__ tofile""".split()
 for name in NOT_CALLED:
     FUNCTIONS.pop(f"Tensor.{name}", None)
 

@@ -27,6 +27,8 @@ OF_NDARRAYS = {
     "__ilshift__", "__ior__", "__irshift__", "__ixor__", "__setstate__",
 }  # fmt: skip
 
+REMOVED = {"itemset", "newbyteorder", "ptp", "tostring"}  # older NumPys list methods that only raise
+
 
 @pytest.mark.parametrize("name", CALLS)
 def test_methods_are_numpys(name):
@@ -83,12 +85,18 @@ def test_what_tensors_refuse():
 def test_the_bytes_of_a_tensor_are_written(tmp_path):
     fg.asarray(X).tofile(tmp_path / "bytes")
     np.testing.assert_array_equal(np.fromfile(tmp_path / "bytes").reshape(X.shape), X)
+    with open(tmp_path / "open", "wb") as file:
+        fg.asarray(X).tofile(file)
+    np.testing.assert_array_equal(np.fromfile(tmp_path / "open").reshape(X.shape), X)
+    with pytest.raises(TypeError, match="tofile: expected the name of a file or an open file, got ndarray"):
+        fg.asarray(X).tofile(X)
 
 
 def test_every_attribute_of_ndarrays_is_there_or_refused():
     t = fg.asarray(X)
-    lacking = {name for name in dir(np.ndarray) if not hasattr(t, name)}
-    assert lacking - OF_NDARRAYS - {*ABOUT_MEMORY, *OTHERWISE} == set()
+    names = {name for name in dir(np.ndarray) if name.startswith("__") or not name.startswith("_")}
+    lacking = {name for name in names if not hasattr(t, name)}
+    assert lacking - OF_NDARRAYS - REMOVED - {*ABOUT_MEMORY, *OTHERWISE} == set()
 
 
 # Where NumPy's first parameter is not an array, or ours means something else.

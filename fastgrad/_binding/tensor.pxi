@@ -226,6 +226,8 @@ cdef class Tensor:
     def tofile(self, file, sep="", format="%s"):
         """The elements written into a file, as by ``numpy.ndarray.tofile``; TypeError as for ``numpy``."""
         refuse_in_transform(self, "tofile")
+        if not isinstance(file, (str, bytes)) and not hasattr(file, "__fspath__") and not hasattr(file, "fileno"):
+            raise TypeError(f"tofile: expected the name of a file or an open file, got {type(file).__name__}")
         view_of(self.t.array, False).tofile(file, sep, format)
 
     @property

@@ -44,10 +44,10 @@ def _creator(
 ) -> Callable[..., Tensor]:
     """NumPy's function for tensors. ``arguments`` has its signature."""
 
-    names = inspect.signature(arguments).parameters
+    takes_array = arguments.__code__.co_varnames[0] == "a"
 
     def create(*args: Any, requires_grad: builtins.bool = False, **kwargs: Any) -> Any:
-        if "a" in kwargs and "a" in names:
+        if takes_array and "a" in kwargs:
             args = (kwargs.pop("a"), *args)
         like, values = (args[:1], args[1:]) if function.__name__.endswith("_like") else ((), args)
         if function in _OF_TENSORS and builtins.any(isinstance(a, Tensor) for a in (*values, *kwargs.values())):

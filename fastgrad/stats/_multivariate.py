@@ -17,7 +17,6 @@ from .._numpy.diagonals import diagonal
 from .._numpy.linalg import solve_triangular, triangle_of
 from .._numpy.shapes import swapaxes
 from .._numpy.special import gammaln, multigammaln, xlogy
-from .._rules.vjp import symmetric
 from .._transforms.custom import custom_jvp
 from ._base import Refusing
 
@@ -117,7 +116,7 @@ class MultivariateNormal(Refusing):
 def _on_subspace(deviation: Tensor, matrix: Tensor) -> Tensor:
     """The logarithm of the density on the subspace of the eigenvectors whose eigenvalues are not 0, as SciPy tells
     them: by a multiple of the largest one."""
-    matrix = symmetric(matrix)
+    matrix = (matrix + swapaxes(matrix, -1, -2)) / 2
     w, v = eigh(matrix.detach())
     least = _relative_cutoff(matrix.dtype) * _core.absolute(w).max(-1, keepdims=True)
     is_kept, is_negative = w > least, (w < -least).any(-1)
