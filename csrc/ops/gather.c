@@ -134,15 +134,22 @@ int fg_untake_shape(const fg_call *c, fg_shape **shape, int *dtype)
     return fg_shape_made(fg_shape_new(n, dim), shape);
 }
 
-#define ADD_ELEMENTS(T, N)                                     \
-    for (int64_t k = from; k < to; k++) {                      \
-        int64_t i = index[k];                                  \
-        int status = index_in_range(&i, k, s->length);         \
-        if (status)                                            \
-            return status;                                     \
-        for (int64_t j = 0; j < (N); j++)                      \
-            ((T *)y)[i * (N) + j] += ((const T *)g)[k * (N) + j]; \
-    }                                                          \
+/* The sums of a row to which several terms in turn are added stay in registers. */
+#define ADD_ELEMENTS(T, N)                                 \
+    for (int64_t k = from; k < to;) {                      \
+        int64_t i = index[k], named = i;                   \
+        int status = index_in_range(&i, k, s->length);     \
+        if (status)                                        \
+            return status;                                 \
+        T sum[N], *at = (T *)y + i * (N);                  \
+        for (int64_t j = 0; j < (N); j++)                  \
+            sum[j] = at[j] + ((const T *)g)[k * (N) + j];  \
+        for (k++; k < to && index[k] == named; k++)        \
+            for (int64_t j = 0; j < (N); j++)              \
+                sum[j] += ((const T *)g)[k * (N) + j];     \
+        for (int64_t j = 0; j < (N); j++)                  \
+            at[j] = sum[j];                                \
+    }                                                      \
     return FG_OK;
 #define ADD_FEW(T)              \
     switch (s->inner) {         \
