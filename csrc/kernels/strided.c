@@ -6,6 +6,8 @@
 
 #include <string.h>
 
+#define SIMD _Pragma("omp simd")
+
 enum { SHORT = 16 }; /* a shorter run of elements is moved by a loop */
 
 /* y[i * n + j] = x[i * row + j * col]: n elements along axis 0 for each of the rows, which are along axis 1. Loops over
@@ -13,10 +15,10 @@ enum { SHORT = 16 }; /* a shorter run of elements is moved by a loop */
 #define MOVE(T)                                                                                       \
     static void move_##T(int64_t rows, int64_t n, int64_t row, int64_t col, const void *x_, void *y_) \
     {                                                                                                 \
-        const T *x = x_;                                                                              \
-        T *y = y_;                                                                                    \
+        const T *restrict x = x_;                                                                     \
+        T *restrict y = y_;                                                                           \
         if (n == 1)                                                                                   \
-            for (int64_t i = 0; i < rows; i++)                                                        \
+            SIMD for (int64_t i = 0; i < rows; i++)                                                   \
                 y[i] = x[i * row];                                                                    \
         else if (n == 2)                                                                              \
             for (int64_t i = 0; i < rows; i++)                                                        \
@@ -42,7 +44,7 @@ enum { SHORT = 16 }; /* a shorter run of elements is moved by a loop */
                     y[i * n + j] = x[i * row + j];                                                    \
         else                                                                                          \
             for (int64_t i = 0; i < rows; i++)                                                        \
-                for (int64_t j = 0; j < n; j++)                                                       \
+                SIMD for (int64_t j = 0; j < n; j++)                                                  \
                     y[i * n + j] = x[i * row + j * col];                                              \
     }
 MOVE(uint8_t)
