@@ -57,39 +57,6 @@ int fg_take_shape(const fg_call *c, fg_shape **shape, int *dtype)
     return fg_shape_made(fg_shape_new(n, dim), shape);
 }
 
-/* Copy rows of so many bytes, which are few where the compiler knows how many. */
-#define TAKE(BYTES)                                            \
-    for (int64_t k = 0; k < n; k++, to += (BYTES)) {           \
-        int64_t i = index[k] < 0 ? index[k] + length : index[k]; \
-        if (i < 0 || i >= length)                              \
-            return k;                                          \
-        memcpy(to, from + (size_t)i * (BYTES), BYTES);         \
-    }                                                          \
-    return n;
-
-/* Returns where in the index there is one out of range; n: nowhere. */
-static int64_t take_rows(const gather *s, size_t bytes, const int64_t *index, int64_t n, const char *from, char *to)
-{
-    const int64_t length = s->length;
-    switch (bytes) {
-    case 4:
-        TAKE(4)
-    case 8:
-        TAKE(8)
-    case 12:
-        TAKE(12)
-    case 16:
-        TAKE(16)
-    case 24:
-        TAKE(24)
-    case 32:
-        TAKE(32)
-    default:
-        TAKE(bytes)
-    }
-}
-#undef TAKE
-
 int fg_take_run(const fg_call *c, fg_array *y)
 {
     const fg_array *x = c->in[0].array;
@@ -101,7 +68,7 @@ int fg_take_run(const fg_call *c, fg_array *y)
         if (o && o % s.outer == 0)
             index += s.count;
         const char *from = (const char *)x->data + (size_t)(o * s.length) * bytes;
-        int64_t out = take_rows(&s, bytes, index, s.count, from, to);
+        int64_t out = fg_take_rows(bytes, s.length, index, s.count, from, to);
         if (out < s.count) {
             int64_t i = index[out];
             return index_in_range(&i, out, s.length);

@@ -74,7 +74,7 @@ typedef struct step {
     size_t itemsize;            /* of its result */
     fg_product product;         /* of a LOOP_STEP that is one */
     fg_strided strided;         /* of a LOAD_STEP */
-    const fg_joined *joined;    /* of a JOIN_STEP, in the program's list */
+    const fg_joined *joined;    /* of a JOIN_STEP, in the program's list; NULL: it gathers rows */
     /* Of a flat step's operands: how often each element is read in turn, the same number for all that are read in runs;
      * FG_ROW: it is a row of the length of the runs, which is not repeated in memory; 0: neither. */
     int64_t run[FG_RESULT];
