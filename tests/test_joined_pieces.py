@@ -1,6 +1,6 @@
 """Random programs that cut arrays into slices and join them again: overlapping, disjoint, backwards and strided slices,
-concatenations and stacks along any axis, paddings, shifted arrays, and rows that an index names. Compiled programs are compared with the eager
-run, and derivatives with each other."""
+concatenations and stacks along any axis, paddings, shifted arrays, and rows that an index names. Compiled programs are
+compared with the eager run, and derivatives with each other."""
 
 import numpy as np
 import pytest

@@ -18,8 +18,7 @@ enum { SHORT = 16 }; /* a shorter run of elements is moved by a loop */
         const T *restrict x = x_;                                                                     \
         T *restrict y = y_;                                                                           \
         if (n == 1)                                                                                   \
-            SIMD for (int64_t i = 0; i < rows; i++)                                                   \
-                y[i] = x[i * row];                                                                    \
+            SIMD for (int64_t i = 0; i < rows; i++) y[i] = x[i * row];                                \
         else if (n == 2)                                                                              \
             for (int64_t i = 0; i < rows; i++)                                                        \
                 for (int64_t j = 0; j < 2; j++)                                                       \
@@ -44,8 +43,7 @@ enum { SHORT = 16 }; /* a shorter run of elements is moved by a loop */
                     y[i * n + j] = x[i * row + j];                                                    \
         else                                                                                          \
             for (int64_t i = 0; i < rows; i++)                                                        \
-                SIMD for (int64_t j = 0; j < n; j++)                                                  \
-                    y[i * n + j] = x[i * row + j * col];                                              \
+                SIMD for (int64_t j = 0; j < n; j++) y[i * n + j] = x[i * row + j * col];             \
     }
 MOVE(uint8_t)
 MOVE(uint16_t)
@@ -185,6 +183,5 @@ void fg_take_read(size_t itemsize, int64_t inner, int64_t length, const int64_t 
     }
     fg_take_rows((size_t)inner * itemsize, length, index, n / inner, x, to);
     if (n % inner)
-        take_part(itemsize, inner, length, index[n / inner], 0, n % inner, x,
-                  to + (size_t)(n - n % inner) * itemsize);
+        take_part(itemsize, inner, length, index[n / inner], 0, n % inner, x, to + (size_t)(n - n % inner) * itemsize);
 }

@@ -102,34 +102,34 @@ int fg_untake_shape(const fg_call *c, fg_shape **shape, int *dtype)
 }
 
 /* The sums of a row to which several terms in turn are added stay in registers. */
-#define ADD_ELEMENTS(T, N)                                 \
-    for (int64_t k = from; k < to;) {                      \
-        int64_t i = index[k], named = i;                   \
-        int status = index_in_range(&i, k, s->length);     \
-        if (status)                                        \
-            return status;                                 \
-        T sum[N], *at = (T *)y + i * (N);                  \
-        for (int64_t j = 0; j < (N); j++)                  \
-            sum[j] = at[j] + ((const T *)g)[k * (N) + j];  \
-        for (k++; k < to && index[k] == named; k++)        \
-            for (int64_t j = 0; j < (N); j++)              \
-                sum[j] += ((const T *)g)[k * (N) + j];     \
-        for (int64_t j = 0; j < (N); j++)                  \
-            at[j] = sum[j];                                \
-    }                                                      \
+#define ADD_ELEMENTS(T, N)                                \
+    for (int64_t k = from; k < to;) {                     \
+        int64_t i = index[k], named = i;                  \
+        int status = index_in_range(&i, k, s->length);    \
+        if (status)                                       \
+            return status;                                \
+        T sum[N], *at = (T *)y + i * (N);                 \
+        for (int64_t j = 0; j < (N); j++)                 \
+            sum[j] = at[j] + ((const T *)g)[k * (N) + j]; \
+        for (k++; k < to && index[k] == named; k++)       \
+            for (int64_t j = 0; j < (N); j++)             \
+                sum[j] += ((const T *)g)[k * (N) + j];    \
+        for (int64_t j = 0; j < (N); j++)                 \
+            at[j] = sum[j];                               \
+    }                                                     \
     return FG_OK;
-#define ADD_FEW(T)              \
-    switch (s->inner) {         \
-    case 1:                     \
-        ADD_ELEMENTS(T, 1)      \
-    case 2:                     \
-        ADD_ELEMENTS(T, 2)      \
-    case 3:                     \
-        ADD_ELEMENTS(T, 3)      \
-    case 4:                     \
-        ADD_ELEMENTS(T, 4)      \
-    default:                    \
-        break;                  \
+#define ADD_FEW(T)         \
+    switch (s->inner) {    \
+    case 1:                \
+        ADD_ELEMENTS(T, 1) \
+    case 2:                \
+        ADD_ELEMENTS(T, 2) \
+    case 3:                \
+        ADD_ELEMENTS(T, 3) \
+    case 4:                \
+        ADD_ELEMENTS(T, 4) \
+    default:               \
+        break;             \
     }
 
 /* Add rows from..to of g, each `inner` long, to the rows of y that the index names. */

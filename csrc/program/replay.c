@@ -386,8 +386,8 @@ static void run_join(const step *plan, const fg_call *c, int64_t at, int64_t n, 
     fg_joined_read(plan->joined, c->in[0].array->dtype, at, n, x, y);
 }
 
-/* The same as run_part of a step that reads operands in runs, or has an element for each row, and of a load; the first of n
- * elements of the group, which are a block, is element `at`. */
+/* The same as run_part of a step that reads operands in runs, or has an element for each row, and of a load; the first
+ * of n elements of the group, which are a block, is element `at`. */
 static void run_spread(const step *plan, const bound_step *s, int64_t at, int64_t n, int64_t width)
 {
     at = plan->by_row ? at / width : at;

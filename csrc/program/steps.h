@@ -40,9 +40,9 @@ typedef struct buffer {
 /* ---- steps ------------------------------------------------------------------------------------------------------- */
 /* From UNARY_STEP to WHERE_STEP a step is flat: one kernel call on operands of the size of the result, single
  * elements, or repeated rows; or one call for each element of an operand that stands for a long run of equal
- * elements. Loads of operands that are read with strides or joined from pieces, sums of all elements and of columns, sums
- * and extremes of rows, and products that are computed some rows at a time, occur within groups only. Specialization makes
- * LOOP_STEPs: of flat steps that run in whole vectors, and of small products and sums. */
+ * elements. Loads of operands that are read with strides or joined from pieces, sums of all elements and of columns,
+ * sums and extremes of rows, and products that are computed some rows at a time, occur within groups only.
+ * Specialization makes LOOP_STEPs: of flat steps that run in whole vectors, and of small products and sums. */
 typedef enum { RUN, LOOP_STEP, UNARY_STEP, BINARY_STEP, UNARY_VJP_STEP, BINARY_VJP_STEP, COMPARE_STEP, WHERE_STEP,
                LOAD_STEP, JOIN_STEP, SUM_STEP, ROWS_STEP, COLS_SUM_STEP, PRODUCT_STEP } kind;
 
