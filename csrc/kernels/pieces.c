@@ -60,7 +60,7 @@ static int find_piece(fg_piece *s, int ndim, const int64_t *whole, const int64_t
 /* What elements of an axis several slices have: from low to high, every step-th; none, if low is greater. */
 typedef struct { int64_t low, high, step; } range;
 
-/* Leave those that the next slice has, too: count elements from `first` on, with its own step; 0: these are no range. */
+/* Leave those that the next slice has, too, `count` from `first` on, with its own step; 0: these are no range. */
 static int meet(range *r, int64_t first, int64_t own, int64_t count)
 {
     int64_t last = first + own * (count - 1);

@@ -196,9 +196,19 @@ ONCE void NAME(fold_cols)(int kind, int64_t n, int64_t cols, const REAL *x, REAL
     for (int64_t i = 0, most_ = LESSER(GROUP, CHUNK / (n) + (CHUNK < (n))), group; \
          group = LESSER(most_, (rows) - i), i < (rows); i += group)
 
-/* t[j][r] = x[r][j] */
-ONCE void NAME(transpose)(int64_t rows, int64_t n, const REAL *x, REAL *t)
+/* t[j][r] = x[r][j]. Loops over few columns whose number the compiler knows become vectors. */
+ONCE void NAME(transpose)(int64_t rows, int64_t n, const REAL *restrict x, REAL *restrict t)
 {
+#define COLUMNS(N)                                                                  \
+    if (n == N) {                                                                   \
+        SIMD for (int64_t r = 0; r < rows; r++)                                     \
+            UNROLL for (int64_t j = 0; j < N; j++) t[j * rows + r] = x[r * N + j];  \
+        return;                                                                     \
+    }
+    COLUMNS(2)
+    COLUMNS(3)
+    COLUMNS(4)
+#undef COLUMNS
     for (int64_t r = 0; r < rows; r++)
         UNROLL for (int64_t j = 0; j < n; j++) t[j * rows + r] = x[r * n + j];
 }

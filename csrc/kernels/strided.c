@@ -1,10 +1,12 @@
-/* strided.c: arrays that are read with strides, such as one that is broadcast, a slice, or one with its axes moved:
- * some consecutive elements at a time, into contiguous memory. Compiled once, as it moves elements without
- * computing.
+/* strided.c: arrays that are read with strides, such as one that is broadcast, a slice, or one with its axes moved, and
+ * rows that an index names: some consecutive elements at a time, into contiguous memory. Compiled once, as it moves
+ * elements without computing.
  */
 #include "fastgrad.h"
 
 #include <string.h>
+
+#define SIMD _Pragma("omp simd")
 
 enum { SHORT = 16 }; /* a shorter run of elements is moved by a loop */
 
@@ -13,11 +15,10 @@ enum { SHORT = 16 }; /* a shorter run of elements is moved by a loop */
 #define MOVE(T)                                                                                       \
     static void move_##T(int64_t rows, int64_t n, int64_t row, int64_t col, const void *x_, void *y_) \
     {                                                                                                 \
-        const T *x = x_;                                                                              \
-        T *y = y_;                                                                                    \
+        const T *restrict x = x_;                                                                     \
+        T *restrict y = y_;                                                                           \
         if (n == 1)                                                                                   \
-            for (int64_t i = 0; i < rows; i++)                                                        \
-                y[i] = x[i * row];                                                                    \
+            SIMD for (int64_t i = 0; i < rows; i++) y[i] = x[i * row];                                \
         else if (n == 2)                                                                              \
             for (int64_t i = 0; i < rows; i++)                                                        \
                 for (int64_t j = 0; j < 2; j++)                                                       \
@@ -42,8 +43,7 @@ enum { SHORT = 16 }; /* a shorter run of elements is moved by a loop */
                     y[i * n + j] = x[i * row + j];                                                    \
         else                                                                                          \
             for (int64_t i = 0; i < rows; i++)                                                        \
-                for (int64_t j = 0; j < n; j++)                                                       \
-                    y[i * n + j] = x[i * row + j * col];                                              \
+                SIMD for (int64_t j = 0; j < n; j++) y[i * n + j] = x[i * row + j * col];             \
     }
 MOVE(uint8_t)
 MOVE(uint16_t)
@@ -125,4 +125,63 @@ void fg_strided_read(const fg_strided *s, size_t itemsize, int64_t from, int64_t
             index[i + 1]++;
         }
     }
+}
+
+/* ---- gathers ----------------------------------------------------------------------------------------------------- */
+/* Rows of few bytes are copied without a call, as the compiler knows how many. */
+#define TAKE(BYTES)                                              \
+    for (int64_t k = 0; k < n; k++, to += (BYTES)) {             \
+        int64_t i = index[k] < 0 ? index[k] + length : index[k]; \
+        if (i < 0 || i >= length)                                \
+            return k;                                            \
+        memcpy(to, from + (size_t)i * (BYTES), BYTES);           \
+    }                                                            \
+    return n;
+
+int64_t fg_take_rows(size_t bytes, int64_t length, const int64_t *index, int64_t n, const void *x, void *y)
+{
+    const char *from = x;
+    char *to = y;
+    switch (bytes) {
+    case 4:
+        TAKE(4)
+    case 8:
+        TAKE(8)
+    case 12:
+        TAKE(12)
+    case 16:
+        TAKE(16)
+    case 24:
+        TAKE(24)
+    case 32:
+        TAKE(32)
+    default:
+        TAKE(bytes)
+    }
+}
+#undef TAKE
+
+/* Elements first to end of row i, counted from the end if it is negative. */
+static char *take_part(size_t itemsize, int64_t inner, int64_t length, int64_t i, int64_t first, int64_t end,
+                       const char *x, char *y)
+{
+    size_t bytes = (size_t)(end - first) * itemsize;
+    memcpy(y, x + (size_t)((i < 0 ? i + length : i) * inner + first) * itemsize, bytes);
+    return y + bytes;
+}
+
+void fg_take_read(size_t itemsize, int64_t inner, int64_t length, const int64_t *index, int64_t from, int64_t n,
+                  const void *x, void *y)
+{
+    int64_t first = from % inner;
+    char *to = y;
+    index += from / inner;
+    if (first) {
+        int64_t end = first + n < inner ? first + n : inner;
+        to = take_part(itemsize, inner, length, *index++, first, end, x, to);
+        n -= end - first;
+    }
+    fg_take_rows((size_t)inner * itemsize, length, index, n / inner, x, to);
+    if (n % inner)
+        take_part(itemsize, inner, length, index[n / inner], 0, n % inner, x, to + (size_t)(n - n % inner) * itemsize);
 }

@@ -56,39 +56,6 @@ int fg_take_shape(const fg_call *c, fg_shape **shape, int *dtype)
     return fg_shape_made(fg_shape_new(n, dim), shape);
 }
 
-/* Copy rows of so many bytes, which are few where the compiler knows how many. */
-#define TAKE(BYTES)                                            \
-    for (int64_t k = 0; k < n; k++, to += (BYTES)) {           \
-        int64_t i = index[k] < 0 ? index[k] + length : index[k]; \
-        if (i < 0 || i >= length)                              \
-            return k;                                          \
-        memcpy(to, from + (size_t)i * (BYTES), BYTES);         \
-    }                                                          \
-    return n;
-
-/* Returns where in the index there is one out of range; n: nowhere. */
-static int64_t take_rows(const gather *s, size_t bytes, const int64_t *index, int64_t n, const char *from, char *to)
-{
-    const int64_t length = s->length;
-    switch (bytes) {
-    case 4:
-        TAKE(4)
-    case 8:
-        TAKE(8)
-    case 12:
-        TAKE(12)
-    case 16:
-        TAKE(16)
-    case 24:
-        TAKE(24)
-    case 32:
-        TAKE(32)
-    default:
-        TAKE(bytes)
-    }
-}
-#undef TAKE
-
 int fg_take_run(const fg_call *c, fg_array *y)
 {
     const fg_array *x = c->in[0].array;
@@ -100,7 +67,7 @@ int fg_take_run(const fg_call *c, fg_array *y)
         if (o && o % s.outer == 0)
             index += s.count;
         const char *from = (const char *)x->data + (size_t)(o * s.length) * bytes;
-        int64_t out = take_rows(&s, bytes, index, s.count, from, to);
+        int64_t out = fg_take_rows(bytes, s.length, index, s.count, from, to);
         if (out < s.count) {
             int64_t i = index[out];
             return index_in_range(&i, out, s.length);
@@ -133,28 +100,35 @@ int fg_untake_shape(const fg_call *c, fg_shape **shape, int *dtype)
     return fg_shape_made(fg_shape_new(n, dim), shape);
 }
 
-#define ADD_ELEMENTS(T, N)                                     \
-    for (int64_t k = from; k < to; k++) {                      \
-        int64_t i = index[k];                                  \
-        int status = index_in_range(&i, k, s->length);         \
-        if (status)                                            \
-            return status;                                     \
-        for (int64_t j = 0; j < (N); j++)                      \
-            ((T *)y)[i * (N) + j] += ((const T *)g)[k * (N) + j]; \
-    }                                                          \
+/* The sums of a row to which several terms in turn are added stay in registers. */
+#define ADD_ELEMENTS(T, N)                                \
+    for (int64_t k = from; k < to;) {                     \
+        int64_t i = index[k], named = i;                  \
+        int status = index_in_range(&i, k, s->length);    \
+        if (status)                                       \
+            return status;                                \
+        T sum[N], *at = (T *)y + i * (N);                 \
+        for (int64_t j = 0; j < (N); j++)                 \
+            sum[j] = at[j] + ((const T *)g)[k * (N) + j]; \
+        for (k++; k < to && index[k] == named; k++)       \
+            for (int64_t j = 0; j < (N); j++)             \
+                sum[j] += ((const T *)g)[k * (N) + j];    \
+        for (int64_t j = 0; j < (N); j++)                 \
+            at[j] = sum[j];                               \
+    }                                                     \
     return FG_OK;
-#define ADD_FEW(T)              \
-    switch (s->inner) {         \
-    case 1:                     \
-        ADD_ELEMENTS(T, 1)      \
-    case 2:                     \
-        ADD_ELEMENTS(T, 2)      \
-    case 3:                     \
-        ADD_ELEMENTS(T, 3)      \
-    case 4:                     \
-        ADD_ELEMENTS(T, 4)      \
-    default:                    \
-        break;                  \
+#define ADD_FEW(T)         \
+    switch (s->inner) {    \
+    case 1:                \
+        ADD_ELEMENTS(T, 1) \
+    case 2:                \
+        ADD_ELEMENTS(T, 2) \
+    case 3:                \
+        ADD_ELEMENTS(T, 3) \
+    case 4:                \
+        ADD_ELEMENTS(T, 4) \
+    default:               \
+        break;             \
     }
 
 /* Add rows from..to of g, each `inner` long, to the rows of y that the index names. */

@@ -322,7 +322,8 @@ static int fits(const fg_program *p, const step *product, const step *first, int
         for (int i = 0; i < first[j].n_in; i++) {
             int v = first[j].in[i];
             if (v >= 0 && p->buffer[v].root == root &&
-                (first[j].kind == PRODUCT_STEP || is_load(&first[j]) || shape_at(p, v)->size != first->n || p->buffer[v].shift))
+                (first[j].kind == PRODUCT_STEP || is_load(&first[j]) || shape_at(p, v)->size != first->n ||
+                 p->buffer[v].shift))
                 return 0;
         }
     return 1;

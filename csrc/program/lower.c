@@ -139,6 +139,8 @@ static int prepare_step(fg_program *p, step *s, const instruction *a)
         s->kind = JOIN_STEP;
         if (!(s->joined = joined_for(p, a)))
             return fg_fail(FG_NO_MEMORY, "no memory for a program");
+    } else if (p->buffer[a->y].loaded && a->op == FG_OP_take) {
+        s->kind = JOIN_STEP;
     } else if (p->buffer[a->y].loaded) {
         s->kind = LOAD_STEP;
         fg_find_strides(p, a, &s->strided);

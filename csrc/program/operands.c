@@ -85,6 +85,27 @@ int fg_find_joined(const fg_program *p, const instruction *a, fg_joined *found)
                           shape_at(p, a->y)->ndim, shape_at(p, a->y)->dim);
 }
 
+/* Does an instruction gather the rows of an array, which are named by a constant and in range? Then nothing can fail
+ * while a group runs. The array is small, as several groups may read it, in any order. */
+static int gathers_rows(const fg_program *p, const instruction *a)
+{
+    enum { LARGEST = 1 << 20 };
+    if (a->op != FG_OP_take || attrs_of(p, a)[1])
+        return 0;
+    int v = operands_of(p, a)[0], index = operands_of(p, a)[1];
+    int64_t axis = attrs_of(p, a)[0], length = shape_at(p, v)->dim[axis];
+    const int64_t *i = p->buffer[index].array.data;
+    if (bytes_at(p, v) > LARGEST || !shape_at(p, v)->size || !i)
+        return 0;
+    for (int64_t k = 0; k < axis; k++)
+        if (shape_at(p, v)->dim[k] != 1)
+            return 0;
+    for (int64_t k = 0; k < shape_at(p, index)->size; k++)
+        if (i[k] < -length || i[k] >= length)
+            return 0;
+    return 1;
+}
+
 /* Is the value of instruction m worth loading a block at a time from its operand, instead of being stored? Then the
  * operand lives as long as its readers, so it must not be much larger; and elements must be neighbours in memory, or
  * equal, some at a time. */
@@ -97,6 +118,8 @@ static int is_loadable(const fg_program *p, const instruction *m)
         return 0;
     if (m->op == FG_OP_unslice || m->op == FG_OP_concatenate)
         return fg_find_joined(p, m, NULL);
+    if (m->op == FG_OP_take)
+        return gathers_rows(p, m);
     if (!fg_find_strides(p, m, &strided))
         return 0;
     int v = operands_of(p, m)[0];
@@ -237,8 +260,8 @@ typedef struct {
 } pass;
 
 /* How a long elementwise instruction reads its operand i, if that is not element by element and no single element: a
- * block of equal elements or a row, which is repeated; in runs of equal elements; or with strides or from
- * pieces, as instruction *load. */
+ * block of equal elements or a row, which is repeated; in runs of equal elements; or with strides, from
+ * pieces or by index, as instruction *load. */
 typedef enum { AS_IT_IS, ANY_BLOCK, ROW, IN_RUNS, STRIDED, TOO_MANY_AXES } reading;
 
 static reading reading_of(const pass *a, const instruction *reader, int i, instruction *load)
@@ -259,7 +282,7 @@ static reading reading_of(const pass *a, const instruction *reader, int i, instr
         return ANY_BLOCK;
     }
     fg_strided strided;
-    if (load->op == FG_OP_unslice || load->op == FG_OP_concatenate)
+    if (load->op == FG_OP_unslice || load->op == FG_OP_concatenate || load->op == FG_OP_take)
         return STRIDED;
     if (load->op == FG_OP_broadcast_to && is_row(p, operands_of(p, load)[0], load->y))
         return ROW;
@@ -322,7 +345,7 @@ static int remove_unread(fg_program *p)
     for (int k = p->instructions.n - 1; k >= 0; k--) {
         instruction a = instructions_of(p)[k];
         int moves = a.op == FG_OP_broadcast_to || a.op == FG_OP_slice || a.op == FG_OP_transpose ||
-                    a.op == FG_OP_unslice || a.op == FG_OP_concatenate || a.op == FG_OP_reshape;
+                    a.op == FG_OP_unslice || a.op == FG_OP_concatenate || a.op == FG_OP_take || a.op == FG_OP_reshape;
         for (int i = 0; !uses[a.y] && moves && i < a.n_in; i++)
             uses[operands_of(p, &a)[i]]--;
         if (uses[a.y] || !moves)

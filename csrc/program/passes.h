@@ -34,8 +34,8 @@ int64_t fg_run_of_operand(const fg_program *, const instruction *, int i);
 /* How an instruction reads its operand with strides, if that is all it does; 0: it does more, or has too many axes. */
 int fg_find_strides(const fg_program *, const instruction *, fg_strided *);
 
-/* Is an instruction's result put together from its operands, as a concatenation is, so that some elements can be made at
- * a time? joined may be NULL. */
+/* Is an instruction's result put together from its operands, as a concatenation is, so that some elements of it can be
+ * made at a time? The place of each operand, where that is asked for. */
 int fg_find_joined(const fg_program *, const instruction *, fg_joined *);
 
 /* On steps: the files of their names; insert_zeros is in lower.c, liveness in memory_plan.c. */

@@ -381,13 +381,21 @@ static inline void run_part(const step *plan, const bound_step *s, int64_t at, i
 static void run_join(const step *plan, const fg_call *c, int64_t at, int64_t n, char *y)
 {
     const void *x[FG_MAX_PIECES];
+    if (!plan->joined) {
+        const fg_array *rows = c->in[0].array;
+        int64_t inner = 1, axis = c->attr[0];
+        for (int64_t i = axis + 1; i < rows->shape->ndim; i++)
+            inner *= rows->shape->dim[i];
+        fg_take_read(plan->itemsize, inner, rows->shape->dim[axis], c->in[1].array->data, at, n, rows->data, y);
+        return;
+    }
     for (int i = 0; i < c->n_in; i++)
         x[i] = c->in[i].array->data;
     fg_joined_read(plan->joined, c->in[0].array->dtype, at, n, x, y);
 }
 
-/* The same as run_part of a step that reads operands in runs, or has an element for each row, and of a load; the first of n
- * elements of the group, which are a block, is element `at`. */
+/* The same as run_part of a step that reads operands in runs, or has an element for each row, and of a load; the first
+ * of n elements of the group, which are a block, is element `at`. */
 static void run_spread(const step *plan, const bound_step *s, int64_t at, int64_t n, int64_t width)
 {
     at = plan->by_row ? at / width : at;

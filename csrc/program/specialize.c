@@ -10,7 +10,8 @@ static void find_access_patterns(const fg_program *p, step *s)
     for (int i = 0; i <= s->n_in; i++) {
         int v = i < s->n_in ? s->in[i] : s->y, other = is_load(s) || s->kind == ROWS_STEP;
         int64_t run = i < s->n_in ? run_at(s, i) : 0;
-        if ((i < s->n_in && s->kind == JOIN_STEP) || v < 0 || (shape_at(p, v)->size != s->n && !p->buffer[v].period && !other && !run))
+        if ((i < s->n_in && s->kind == JOIN_STEP) || v < 0 ||
+            (shape_at(p, v)->size != s->n && !p->buffer[v].period && !other && !run))
             continue;
         const buffer *x = &p->buffer[v];
         int64_t period = run ? x->array.shape->size : x->period;

@@ -41,9 +41,9 @@ typedef struct buffer {
 /* ---- steps ------------------------------------------------------------------------------------------------------- */
 /* From UNARY_STEP to WHERE_STEP a step is flat: one kernel call on operands of the size of the result, single
  * elements, or repeated rows; or one call for each element of an operand that stands for a long run of equal
- * elements. Loads of operands that are read with strides or joined from pieces, sums of all elements and of columns, sums
- * and extremes of rows, and products that are computed some rows at a time, occur within groups only. Specialization makes
- * LOOP_STEPs: of flat steps that run in whole vectors, and of small products and sums. */
+ * elements. Loads of operands that are read with strides or joined from pieces, sums of all elements and of columns,
+ * sums and extremes of rows, and products that are computed some rows at a time, occur within groups only.
+ * Specialization makes LOOP_STEPs: of flat steps that run in whole vectors, and of small products and sums. */
 typedef enum { RUN, LOOP_STEP, UNARY_STEP, BINARY_STEP, UNARY_VJP_STEP, BINARY_VJP_STEP, COMPARE_STEP, WHERE_STEP,
                LOAD_STEP, JOIN_STEP, SUM_STEP, ROWS_STEP, COLS_SUM_STEP, PRODUCT_STEP } kind;
 
@@ -81,7 +81,7 @@ typedef struct step {
     size_t itemsize;            /* of its result */
     fg_product product;         /* of a LOOP_STEP that is one */
     fg_strided strided;         /* of a LOAD_STEP */
-    const fg_joined *joined;    /* of a JOIN_STEP, in the program's list */
+    const fg_joined *joined;    /* of a JOIN_STEP, in the program's list; NULL: it gathers rows */
     /* Of a flat step's operands: how often each element is read in turn, the same number for all that are read in runs;
      * FG_ROW: it is a row of the length of the runs, which is not repeated in memory; 0: neither. */
     int64_t run[FG_RESULT];

@@ -149,6 +149,42 @@ static fg_tensor unknown_length(scope *s, const fg_tensor *in)
     return unary(s, FG_OP_exp, first_part(s, FG_OP_while_loop, block, attr));
 }
 
+/* Concatenations, slices, a sum of paddings, and rows by index, of a matrix that is long for vectors of more than 25
+ * elements. */
+static fg_tensor pieces(scope *s, const fg_tensor *in)
+{
+    enum { ROWS = 80 };
+    const int64_t n = s->size, shape[] = {ROWS, n}, half = n / 2;
+    const int64_t left[] = {0, 1, ROWS, 0, 1, n}, right[] = {0, 1, ROWS, n, 1, n},
+                  back[] = {ROWS - 1, -1, ROWS, 0, 2, n};
+    const int64_t to_left[] = {0, 1, ROWS, 0, 1, 2 * n}, to_right[] = {0, 1, ROWS, n, 1, 2 * n};
+    const int64_t to_middle[] = {0, 1, ROWS, half, 1, 2 * n}, to_back[] = {ROWS - 1, -1, ROWS, 0, 2, 2 * n};
+    fg_shape *rows_of = fg_shape_new(1, (const int64_t[]){ROWS});
+    fg_array *index = fg_array_new(rows_of, FG_INT64);
+    fg_shape_unref(rows_of);
+    CHECK(index);
+    for (int64_t i = 0; i < ROWS; i++)
+        ((int64_t *)index->data)[i] = i * i % ROWS - (i % 3 ? ROWS : 0);
+    fg_tensor by = keep(s, (fg_tensor){index, NULL});
+    fg_tensor a = unary(s, FG_OP_tanh, apply(s, FG_OP_broadcast_to, 1, in, 2, shape));
+    fg_tensor b = unary(s, FG_OP_sin, apply(s, FG_OP_broadcast_to, 1, in + 1, 2, shape));
+    fg_tensor c =
+        binary(s, FG_OP_multiply, a, apply(s, FG_OP_take, 2, (fg_tensor[]){b, by}, 2, (const int64_t[]){0, 0}));
+    fg_tensor wide = apply(s, FG_OP_concatenate, 2, (fg_tensor[]){c, b}, 3, (const int64_t[]){1, n, n});
+    wide = unary(s, FG_OP_tanh, wide);
+    fg_tensor part[] = {apply(s, FG_OP_slice, 1, &wide, 6, left), apply(s, FG_OP_slice, 1, &wide, 6, right),
+                        apply(s, FG_OP_slice, 1, &wide, 6, back)};
+    fg_tensor sum = apply(s, FG_OP_unslice, 1, (fg_tensor[]){binary(s, FG_OP_multiply, part[0], part[1])}, 6, to_left);
+    const int64_t *to[] = {to_right, to_middle, to_back};
+    for (int k = 0; k < 3; k++) {
+        fg_tensor padded = apply(s, FG_OP_unslice, 1, (fg_tensor[]){unary(s, FG_OP_cos, part[k % 3])}, 6, to[k]);
+        sum = binary(s, FG_OP_add, sum, padded);
+    }
+    sum = binary(s, FG_OP_multiply, unary(s, FG_OP_exp, sum), wide);
+    fg_tensor column = apply(s, FG_OP_sum, 1, &sum, 2, (const int64_t[]){1, 0});
+    return apply(s, FG_OP_slice, 1, &column, 3, (const int64_t[]){half, 1, n});
+}
+
 static fg_tensor draw(scope *s, const fg_tensor *in)
 {
     const int64_t attr[] = {s->dtype, 0, 0, s->size};
@@ -243,7 +279,7 @@ static void run(const fg_program *p, fg_replay *r, fg_array *const *x, void *y)
     CHECK(fg_replay_run(p, r) == FG_OK);
 }
 
-static const function functions[] = {elementwise, products, loop, branches, unknown_length};
+static const function functions[] = {elementwise, products, loop, branches, unknown_length, pieces};
 enum { N_FUNCTIONS = sizeof functions / sizeof *functions };
 
 /* A vector may be an operand whose last 64 bytes are not full: replays work on whole ones. */
