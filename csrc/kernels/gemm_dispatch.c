@@ -66,7 +66,8 @@ fg_gemm_backend fg_choose_gemm_backend(int dtype, int ta, int tb, int64_t m, int
     if (!blas.gemm[dtype] || !(blas.ilp64 || (m <= INT32_MAX && n <= INT32_MAX && k <= INT32_MAX)))
         return FG_GEMM_TILES;
     return (wide > 64 && (double)m * (double)n * (double)k >= 256.0 * 256 * 256) ||
-                   (along_k && thin <= 4 && wide >= 32 && k >= 32) || (thin > 1 && wide <= 16 && k >= (along_k ? LONG_ALONG : LONG_FROM))
+                   (along_k && thin <= 4 && wide >= 32 && k >= 32) ||
+                   (thin > 1 && wide <= 16 && k >= (along_k ? LONG_ALONG : LONG_FROM))
                ? FG_GEMM_BLAS
                : FG_GEMM_TILES;
 }

@@ -16,7 +16,7 @@ from .values import Value, c_type, contiguous, index_text, suffix
 
 _NARROW, _LANES = 16, 64  # rows from here on are summed in lanes (csrc/kernels/reduce.c)
 _UNROLLED = 128  # additions of a sum that is written out term by term, at most
-_FEW = 216  # multiplications of a product that is written out, at most (fg_is_few in csrc/kernels.h)
+_FEW = 200  # multiplications of a product that is written out, at most (fg_is_few in csrc/kernels.h)
 
 
 def _unslice(scope: Scope, k: int, step: Step) -> None:
