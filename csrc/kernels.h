@@ -151,7 +151,7 @@ void fg_update_whole(const fg_update_rule *, int dtype, int ndim, const int64_t 
 /* Is a matrix product so small that it takes less time element by element than to prepare tiles? */
 static inline int fg_is_few(int64_t m, int64_t n, int64_t k)
 {
-    return m * n * k <= (k <= 8 && m * n <= 64 ? 216 : 32);
+    return m * n * k <= (k <= 8 && m * n <= 64 ? 200 : 32);
 }
 typedef struct {
     int64_t m, n, k;

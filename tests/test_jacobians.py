@@ -1,5 +1,7 @@
 """Jacobians and Hessians against each other in every order of the modes, against SciPy's and loops over rows."""
 
+import importlib
+
 import numpy as np
 import pytest
 import scipy.optimize
@@ -94,7 +96,7 @@ LAYERS = {  # what a pass meets first while its cotangents or tangents are still
 
 @pytest.mark.parametrize("transform", [fg.jacrev, fg.jacfwd])
 @pytest.mark.parametrize("name", LAYERS)
-def test_passes_that_start_from_a_diagonal(name, transform):
+def test_passes_that_start_from_a_diagonal(name, transform, monkeypatch):
     f, n = LAYERS[name]
     x = spread(n)
     (expected,) = by_rows(f, x)
@@ -102,9 +104,27 @@ def test_passes_that_start_from_a_diagonal(name, transform):
     jacobian = transform(f)
     for found in (jacobian(x), fg.compile(jacobian)(x)):
         np.testing.assert_allclose(found, expected, **tolerance)
+    monkeypatch.setattr(importlib.import_module("fastgrad._transforms.vmap"), "_FEW", 0)
+    np.testing.assert_allclose(jacobian(x), expected, **tolerance)
     second = fg.jacrev(lambda x: fg.jacrev(f)(x))(x)
     np.testing.assert_allclose(fg.jacrev(jacobian)(x), second, **tolerance)
     np.testing.assert_allclose(fg.jacfwd(jacobian)(x), second, **tolerance)
+
+
+@pytest.mark.parametrize("transform", [fg.jacrev, fg.jacfwd])
+def test_few_passes_are_made_one_by_one(transform):
+    """Without a trace of a pass: by several arguments, of several results, also empty ones and in float32."""
+    w = SQUARE[:2, :2]
+
+    def f(x, y):
+        return {"a": w @ x * y["t"], "b": fg.sum(x) * y["u"], "none": x[:0]}
+
+    args = spread(2).astype(np.float32), {"t": np.float32(2.0), "u": np.array([3.0], np.float32)}
+    found, compiled = (jacobian(*args) for jacobian in (transform(f, (0, 1)), fg.compile(transform(f, (0, 1)))))
+    for name, shape in ("a", (2,)), ("b", (1,)), ("none", (0,)):
+        for got, expected, x in zip(fg.tree.leaves(found[name]), fg.tree.leaves(compiled[name]), fg.tree.leaves(args)):
+            assert got.shape == (*shape, *np.shape(x)) and got.dtype == expected.dtype
+            np.testing.assert_allclose(got, expected, rtol=1e-6)
 
 
 @pytest.mark.parametrize("transform", [fg.jacrev, fg.jacfwd])

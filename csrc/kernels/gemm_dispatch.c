@@ -14,6 +14,7 @@ typedef void (*sgemm32)(int order, int ta, int tb, int m, int n, int k, float al
 typedef void (*dgemm32)(int order, int ta, int tb, int m, int n, int k, double alpha, const double *a, int lda,
                         const double *b, int ldb, double beta, double *c, int ldc);
 enum { ROWS_FROM = 32 };        /* least rows and columns of a matrix for ROWS */
+enum { LONG_FROM = 512, LONG_ALONG = 64 }; /* least k of (c) below; where both operands are contiguous along k */
 /* The constants of the CBLAS interface. */
 enum { ROW_MAJOR = 101, PLAIN = 111, TRANSPOSED = 112 };
 
@@ -52,7 +53,8 @@ void fg_blas_gemm(int dtype, int ta, int tb, int64_t m, int64_t n, int64_t k, do
 
 /* Measured against the OpenBLAS of NumPy's wheels. A BLAS is faster than our tiles
  * (a) where the product is large, because it uses several threads, which does not pay if the result is small; and
- * (b) where the result is thin and both operands are contiguous along k, so that its elements are dot products.
+ * (b) where the result is thin and both operands are contiguous along k, so that its elements are dot products; or
+ * (c) where the result is so small that it occupies a part of a tile alone, and k is long.
  * Of the products (b), a matrix times a vector is fastest by the kernel of rows, and one of few rows by dot products.
  */
 fg_gemm_backend fg_choose_gemm_backend(int dtype, int ta, int tb, int64_t m, int64_t n, int64_t k)
@@ -66,7 +68,8 @@ fg_gemm_backend fg_choose_gemm_backend(int dtype, int ta, int tb, int64_t m, int
     if (!blas.gemm[dtype] || !(blas.ilp64 || (m <= INT32_MAX && n <= INT32_MAX && k <= INT32_MAX)))
         return FG_GEMM_TILES;
     return (wide > 64 && (double)m * (double)n * (double)k >= 256.0 * 256 * 256) ||
-                   (along_k && thin <= 4 && wide >= 32 && k >= 32)
+                   (along_k && thin <= 4 && wide >= 32 && k >= 32) ||
+                   (thin > 1 && wide <= 16 && k >= (along_k ? LONG_ALONG : LONG_FROM))
                ? FG_GEMM_BLAS
                : FG_GEMM_TILES;
 }

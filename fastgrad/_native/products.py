@@ -16,7 +16,7 @@ from .scope import Scope, Unwritten
 from .steps import elements
 from .values import Value, c_type, suffix
 
-_FEW = 216  # multiplications of a product that is written out, at most (fg_is_few in csrc/kernels.h)
+_FEW = 200  # multiplications of a product that is written out, at most (fg_is_few in csrc/kernels.h)
 _MOST = 2048  # ... of one that is a loop
 _LONG = 32  # from here on, products of rows with rows are summed in another order (csrc/kernels/gemm_dispatch.c),
 _BLOCK = 192  # and all products in blocks (K_BLOCK in gemm.c)

@@ -51,7 +51,7 @@ class _Product(NamedTuple):
 
 
 _RUN = 8  # an axis of so many elements is moved in runs, at nearly the speed of a copy
-_SHORT = 64  # dot products of fewer elements are elementwise products and sums, which a program fuses with their neighbours
+_SHORT = 64  # dot products of fewer elements are elementwise products and sums, which a program fuses with others
 
 
 def _layout(labels: Labels, order: Labels, shape: Sequence[int]) -> _Layout:
@@ -388,9 +388,9 @@ def _plan(subscripts: str, shapes: tuple[Shape, ...], optimize: Any) -> _Plan:
         left = [k for k in left if k not in group]
         while len(group) > 1:
             i, j, *group = group
-            if not left and not group and output and length[output[-1]] >= _RUN:
-                if output[-1] in terms[i] and output[-1] not in terms[j]:
-                    i, j = j, i  # the last axis of the product is that of the result
+            last_labels = {*output[-1:]} if not left and not group else set()
+            if last_labels & {*terms[i]} - {*terms[j]} and length[output[-1]] >= _RUN:
+                i, j = j, i  # the last axis of the product is that of the result
             kept = frozenset(output).union(*[terms[k] for k in left + group])
             sizes = [tuple(length[label] for label in terms[k]) for k in (i, j)]
             steps.append((i, j, _product(terms[i], sizes[0], terms[j], sizes[1], kept)))

@@ -25,7 +25,7 @@ from .arguments import (
     watch_leaves,
 )
 from .grad import no_grad
-from .pushforward import push
+from .pushforward import pass_is_short, push
 
 __all__ = ["jvp", "linearize", "vjp"]
 
@@ -231,6 +231,10 @@ class Point:
                 constant = [None if t is None else t.detach() for t in tangents]
                 found = push(self.results, self.watched, constant, False, drop_zeros)
         return [_core.asarray(np.zeros(y.shape, y.dtype)) if t is None else t for t, y in zip(found, self.results)]
+
+    def pass_is_short(self) -> bool:
+        """Whether a pass that is not recorded or traced takes little time beside that of tracing it."""
+        return not self.recorded and not _core.transforming() and pass_is_short(self.results, self.watched)
 
     def _with_lineage(self, found: list[Tensor], given: list[Tensor]) -> list[Tensor]:
         """Results of a recorded pass, with the lineage of what was given to it.

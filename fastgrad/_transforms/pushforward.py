@@ -15,7 +15,7 @@ from .._rules import jvp
 from .._rules.jvp import SavedNode
 from .._rules.table import RULES
 
-__all__ = ["push"]
+__all__ = ["pass_is_short", "push"]
 
 Tangents = list[Any]  # tensors, and None for zero
 _KINDS: dict[Any, int] = {
@@ -24,6 +24,7 @@ _KINDS: dict[Any, int] = {
     jvp.of_concatenate: _core.PUSH_KINDS["together"],
 }
 _HOW = bytes([_KINDS.get(rules.jvp, 0) for rules in RULES])  # what the core does for these rules
+_SHORT = 1024  # elements of the arrays of a pass that takes hardly more than the calls of its operations
 _CHUNK = 1 << 14  # elements that are compared with 0 before it is asked whether one was found
 
 
@@ -39,6 +40,11 @@ def push(
     if not recorded and not drop_zeros:
         return _core.push(results, inputs, list(tangents), _HOW, _apply_rule)
     return by_rules(results, inputs, tangents, recorded, drop_zeros)
+
+
+def pass_is_short(results: list[Tensor], inputs: list[Tensor]) -> bool:
+    """Whether a pass between them, in either direction, takes little time beside that of tracing it."""
+    return _core.pass_is_short(results, inputs, _HOW, _SHORT)
 
 
 def by_rules(

@@ -8,6 +8,7 @@ compiled and mapped again.
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Callable
 from typing import Any
@@ -23,6 +24,8 @@ from .evaluate import TracedFunction, first_row
 from .transformed import transformed
 
 __all__ = ["vmap"]
+
+_FEW = 4  # so many short passes take less time than a trace of one
 
 
 def vmap(f: Callable[..., Any], in_axes: Any = 0, out_axes: Any = 0) -> Callable[..., Any]:
@@ -108,14 +111,19 @@ def vmap(f: Callable[..., Any], in_axes: Any = 0, out_axes: Any = 0) -> Callable
     return mapped
 
 
-def vmap_over_basis(f: Callable[[list[Tensor]], list[Tensor]], tensors: list[Tensor]) -> list[Tensor]:
+def vmap_over_basis(
+    f: Callable[[list[Tensor]], list[Tensor]], tensors: list[Tensor], is_short: Callable[[], bool]
+) -> list[Tensor]:
     """The results of a linear function for each unit vector of the space of these tensors, stacked along a first axis.
 
     The unit vectors of a single tensor are a `Diagonal`, which the passes of elementwise functions never expand.
+    ``is_short``: whether few calls of f, with values and without a record, take less time than a trace of it.
     """
     n = sum([x.size for x in tensors])
     if n == 1:
         return [reshape(y, (1, *y.shape)) for y in f([*map(_core.ones_like, tensors)])]
+    if 1 < n <= _FEW and is_short() and (rows := _one_by_one(f, tensors, n)) is not None:
+        return rows
     traced = TracedFunction(lambda: [*map(_core.abstract_like, tensors)], f, lambda: [*map(_core.ones_like, tensors)])
     batches: list[Tensor | Diagonal] = []
     if len(tensors) == 1:
@@ -127,6 +135,23 @@ def vmap_over_basis(f: Callable[[list[Tensor]], list[Tensor]], tensors: list[Ten
             batches.append(_core.adopt(columns.reshape((n, *x.shape)), "jacobian"))
             at += x.size
     return [whole(y, batched, n) for y, batched in zip(traced.over(batches, n), traced.batched)]
+
+
+def _one_by_one(f: Callable[[list[Tensor]], list[Tensor]], tensors: list[Tensor], n: int) -> list[Tensor] | None:
+    """The same by a call of f for each unit vector; None where the squares of the results are not finite: the zeros of
+    a unit vector times infinity are nan, which those of a `Diagonal` are not."""
+    basis = []
+    for place, x in enumerate(tensors):
+        for k in range(x.size):
+            unit = np.zeros(x.shape, x.dtype)
+            unit.reshape(-1)[k] = 1
+            basis.append((place, unit))
+    zeros = [_core.adopt(np.zeros(x.shape, x.dtype), "jacobian") for x in tensors]
+    rows = [f([*zeros[:place], _core.adopt(unit, "jacobian"), *zeros[place + 1 :]]) for place, unit in basis]
+    stacks = [np.array([y.numpy() for y in ys]) for ys in zip(*rows)]
+    if not all(math.isfinite(np.vdot(stack, stack)) for stack in stacks):
+        return None
+    return [_core.adopt(stack, "jacobian") for stack in stacks]
 
 
 def _same(x: Any, inside: bool) -> Any:
