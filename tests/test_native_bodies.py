@@ -204,6 +204,23 @@ def test_what_reads_no_carried_value_is_computed_ahead(length, dtype):
         assert ("ahead" in compiled.program(*args).c_source()) == (length >= 32)
 
 
+@pytest.mark.skipif(_core.isa() == "baseline", reason="products are the interpreter's without fused multiply-add")
+def test_products_are_written_out_by_their_shapes():
+    """Rows, stacks, outer products, columns in vectors, sums over a long axis; plain, transposed, and added to."""
+    shapes = [((36, 3), (3, 3)), ((3, 3), (4, 3, 3)), ((36, 1), (1, 3)), ((2, 8), (8, 13)), ((8, 5), (5, 32)),
+              ((3, 20), (20, 3)), ((2, 3, 2, 2), (2, 3, 2, 3))]  # fmt: skip
+    args = [RNG.normal(size=shape) for pair in shapes for shape in pair]
+
+    def loss(*args):
+        return sum(np.sum(np.matmul(a, b) ** 2) + np.sum((b.mT @ a.mT) * 3) for a, b in zip(args[::2], args[1::2]))
+
+    f = fg.value_and_grad(loss, tuple(range(len(args))))
+    compiled = fg.compile(f, native=True)
+    agree(compiled(*args), fg.compile(f, native=False)(*args), "products")
+    source = emit.c_source(compiled.program(*args))
+    assert source.share > 0.9 and "product0(" in source.text, source.interpreted
+
+
 def test_draws_in_a_loop_are_those_of_the_interpreter():
     drawn = []
     for how in (True, False):

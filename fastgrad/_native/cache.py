@@ -16,7 +16,6 @@ import stat
 import sys
 import threading
 from pathlib import Path
-from typing import NamedTuple
 
 try:
     from _blake2 import blake2b  # as hashlib has it, whose import takes milliseconds
@@ -27,20 +26,21 @@ from .. import _core
 from .._core import Program
 from . import compiler as _compiler
 from .compiler import Compiler
-from .description import CONSTANT_BYTES
 from .error import CompilerError
+from .limits import CONSTANT_BYTES
 
 MOST_BYTES = 256 << 20  # that the directory may hold; the files used longest ago go first
 _SEAL = 32  # bytes of a hash
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 
-class Native(NamedTuple):
-    """A program's native code, loaded; it stays loaded as long as the process runs."""
+class Native:
+    """A program's native code, loaded; it stays loaded as long as the process runs. (A plain class: each class of the
+    typing module takes a third of a millisecond of the first program.)"""
 
-    address: int
-    text: Path | None  # None where nothing could be kept on disk
-    library: ctypes.CDLL
+    def __init__(self, address: int, text: Path | None, library: ctypes.CDLL) -> None:
+        """text: None where nothing could be kept on disk."""
+        self.address, self.text, self.library = address, text, library
 
 
 class _Libraries:

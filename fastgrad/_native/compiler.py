@@ -13,7 +13,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from .. import _core
 from .error import CompilerError
@@ -28,9 +28,10 @@ SECONDS = 60  # that a compilation may take
 _NATIVE_FLAGS = ["-fPIC", "-shared", "-fno-strict-aliasing", "-fwrapv", "-w"]
 
 
-class Compiler(NamedTuple):
-    command: tuple[str, ...]
-    identity: str  # the first lines that it says of itself
+class Compiler:
+    def __init__(self, command: tuple[str, ...], identity: str) -> None:
+        """identity: the first lines that it says of itself."""
+        self.command, self.identity = command, identity
 
     def flags(self) -> list[str]:
         flags = [*C_FLAGS, *ISA_FLAGS[_core.isa()], *_NATIVE_FLAGS]

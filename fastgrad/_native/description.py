@@ -9,8 +9,8 @@ import numpy as np
 
 from .. import _core
 from .._core import Program
+from .limits import CONSTANT_BYTES
 
-CONSTANT_BYTES = 512  # larger constants are not written into the text
 _N_OPS = len(_core.OP_NAMES)
 
 

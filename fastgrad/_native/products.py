@@ -7,6 +7,7 @@ if there are few elements. All others are left to the kernels, which keep tiles 
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 from .. import _core
@@ -21,91 +22,171 @@ _MOST = 2048  # ... of one that is a loop
 _LONG = 32  # from here on, products of rows with rows are summed in another order (csrc/kernels/gemm_dispatch.c),
 _BLOCK = 192  # and all products in blocks (K_BLOCK in gemm.c)
 _TERMS = 16  # of each element's sum, at most, where elements are computed in the lanes of vectors
-_SCALARS = 8  # elements of a result that are numbers in registers, at most
+_ELEMENTS = 16  # of a product that is written out, at most
+_SCALARS = 9  # elements of a result that are numbers in registers, at most
+_BODY = 64  # multiplications in the body of a loop over matrices or rows, at most
+
+_Index = str | int
 
 
 class _Matrix(NamedTuple):
-    """An operand: element (r, c) of the matrix that it enters the product as is at r * row + c * column."""
+    """An operand or the result: element (r, c) of the matrix as it enters the product, of matrix s of a stack."""
 
     value: Value
     row: int
     column: int
+    stack: int = 0  # elements from one matrix to the next
 
-    def at(self, r: str | int, c: str | int) -> str:
-        terms = [_times(r, self.row), _times(c, self.column)]
-        return self.value.at(" + ".join(t for t in terms if t != "0") or "0")
+    def at(self, r: _Index, c: _Index, s: _Index) -> str:
+        number, terms = 0, list[str]()
+        for index, step in ((s, self.stack), (r, self.row), (c, self.column)):
+            if isinstance(index, int):
+                number += index * step
+            elif step:
+                terms.append(index if step == 1 else f"{index} * {step}")
+        return self.value.at(" + ".join([*terms, str(number)] if number or not terms else terms))
+
+    def named(self, text: str) -> _Matrix:
+        return self._replace(value=self.value._replace(text=text))
 
 
-def _times(index: str | int, step: int) -> str:
-    if isinstance(index, int) or not step:
-        return str(int(index) * step if step else 0)
-    return index if step == 1 else f"{index} * {step}"
+class _Product(NamedTuple):
+    """y = a b, or y = a b + c, of matrices or of a stack of them."""
+
+    scope: Scope
+    a: _Matrix
+    b: _Matrix
+    c: _Matrix | None
+    y: _Matrix
+    n_stack: int
+    m: int
+    n: int
+    depth: int
+
+    @property
+    def function(self) -> str:
+        return f"FMA_{suffix(self.y.value.dtype)}"
+
+    def element(self, i: _Index, j: _Index, s: _Index = 0, total: str = "") -> str:
+        """The expression of an element, or of it where the sum is `total`."""
+        if not total:
+            total = "0"
+            for p in range(self.depth):
+                total = f"{self.function}({self.a.at(i, p, s)}, {self.b.at(p, j, s)}, {total})"
+        return total if self.c is None else f"{total} + {self.c.at(i, j, s)}"
+
+    def write_rows(self) -> None:
+        """A loop over matrices, or over rows, with the elements of one in its body."""
+        text = self.scope.text
+        s, rows = ("s", list[_Index](range(self.m))) if self.n_stack > 1 else (0, ["i"])
+        lane, count = ("s", self.n_stack) if self.n_stack > 1 else ("i", self.m)
+        text.open(f"for (int64_t {lane} = 0; {lane} < {count}; {lane}++) {{")
+        for i in rows:
+            for j in range(self.n):
+                text.line(f"{self.y.at(i, j, s)} = {self.element(i, j, s)};")
+        text.close()
+
+    def write_scalars(self) -> None:
+        """A loop over the common axis, with a sum in its body for each element."""
+        text, places = self.scope.text, [(i, j) for i in range(self.m) for j in range(self.n)]
+        text.open("{")
+        text.line(f"{c_type(self.y.value.dtype)} {', '.join(f's{i}_{j} = 0' for i, j in places)};")
+        text.open(f"for (int64_t p = 0; p < {self.depth}; p++) {{")
+        for i, j in places:
+            text.line(f"s{i}_{j} = {self.function}({self.a.at(i, 'p', 0)}, {self.b.at('p', j, 0)}, s{i}_{j});")
+        text.close()
+        for i, j in places:
+            text.line(f"{self.y.at(i, j, 0)} = {self.element(i, j, total=f's{i}_{j}')};")
+        text.close()
+
+    def lanes_are_rows(self) -> bool | None:
+        """Whether the lanes of vectors can be the rows, or else the columns; None if neither fits."""
+        by_row = self.n == 1 or (self.b.column != 1 and self.a.row == 1)
+        count, step = (self.m, self.a.row) if by_row else (self.n, self.b.column)
+        vectors, rest = divmod(count, lanes() * (8 // self.y.value.dtype.itemsize))
+        fits = self.depth <= _TERMS and step == 1 and vectors and not (rest and vectors < 4)
+        return by_row if fits else None
+
+    def write_lanes(self, by_row: bool) -> None:
+        """Loops over the elements, the inner one in the lanes of vectors."""
+        text, axes = self.scope.text, [("j", self.n), ("i", self.m)] if by_row else [("i", self.m), ("j", self.n)]
+        for axis, n in axes:
+            if axis == axes[1][0]:
+                text.line('_Pragma("omp simd")')
+            if n > 1:
+                text.open(f"for (int64_t {axis} = 0; {axis} < {n}; {axis}++) {{")
+        i, j = ("i" if self.m > 1 else 0), ("j" if self.n > 1 else 0)
+        text.line(f"{self.y.at(i, j, 0)} = {self.element(i, j)};")
+        for _, n in axes:
+            if n > 1:
+                text.close()
+
+
+def _stacked(shape: tuple[int, ...], y: tuple[int, ...]) -> int:
+    """How far apart the matrices of an operand are, in elements; 0 if all products have the same one."""
+    if any(n != 1 for n in shape[:-2]) and math.prod(shape[:-2]) != math.prod(y[:-2]):
+        raise Unwritten
+    return math.prod(shape[-2:]) if math.prod(shape[:-2]) > 1 else 0
 
 
 def matmul(scope: Scope, k: int, step: Step) -> None:
     """y = a b, or y = a b + c."""
     d = scope.description
     a, b, y = (d.buffer(v) for v in (*step.operands[:2], step.y))
-    if len(a.shape) != 2 or len(b.shape) != 2 or not y.size:
+    (ta, tb), (m, n), n_stack = step.attr[:2], y.shape[-2:], math.prod(y.shape[:-2])
+    depth = a.shape[-1 - bool(ta)]
+    if not depth or not y.size:
         raise Unwritten
-    ta, tb = step.attr[:2]
-    (m, n), depth = y.shape, a.shape[not ta]
-    if not depth:
-        raise Unwritten
-    va = _Matrix(scope.operand(step, 0), *((1, m) if ta else (depth, 1)))
-    vb = _Matrix(scope.operand(step, 1), *((1, depth) if tb else (n, 1)))
-    added = scope.operand(step, 2) if len(step.operands) == 3 else None
-    function = f"FMA_{suffix(y.dtype)}"
-
-    def element(i: str | int, j: str | int) -> str:
-        total = "0"
-        for p in range(depth):
-            total = f"{function}({va.at(i, p)}, {vb.at(p, j)}, {total})"
-        return total
-
-    def with_c(total: str, place: str) -> str:
-        return total if added is None else f"{total} + {added.at(place)}"
-
-    if depth <= 8 and m * n <= 64 and m * n * depth <= _FEW:
-        elements(scope, step, [with_c(element(i, j), str(i * n + j)) for i in range(m) for j in range(n)])
-        return
+    va = _Matrix(scope.operand(step, 0), *((1, m) if ta else (depth, 1)), _stacked(a.shape, y.shape))
+    vb = _Matrix(scope.operand(step, 1), *((1, depth) if tb else (n, 1)), _stacked(b.shape, y.shape))
+    vc = _Matrix(scope.operand(step, 2), n, 1, m * n) if len(step.operands) == 3 else None
+    few = n_stack == 1 and depth <= 8 and m * n <= 64 and m * n * depth <= _FEW
     sums_rows = (not ta or m == 1) and (tb or n == 1)
-    if m * n * depth > _MOST or depth > _BLOCK or (sums_rows and depth >= _LONG) or _core.isa() == "baseline":
+    is_large = n_stack * m * n * depth > _MOST or depth > _BLOCK or (sums_rows and depth >= _LONG)
+    if not few and (is_large or _core.isa() == "baseline"):
         raise Unwritten
-    text, kind = scope.text, c_type(y.dtype)
-    if n == 1 and m > _SCALARS and va.row != 1:  # a matrix times a vector: its columns are needed one after the other
+    if not few and n_stack == 1 and n == 1 and m > _SCALARS and va.row != 1:  # a vector is multiplied by columns
         va = _Matrix(_turned(scope, step.operands[0], m, depth), 1, m)
-    elif m == 1 and n > _SCALARS and vb.column != 1:
+    elif not few and n_stack == 1 and m == 1 and n > _SCALARS and vb.column != 1:
         vb = _Matrix(_turned(scope, step.operands[1], n, depth), n, 1)
-    result = scope.result(step.y)
-    if m * n <= _SCALARS:
-        text.open("{")
-        places = [(i, j) for i in range(m) for j in range(n)]
-        text.line(f"{kind} {', '.join(f's{i}_{j} = 0' for i, j in places)};")
-        text.open(f"for (int64_t p = 0; p < {depth}; p++) {{")
-        for i, j in places:
-            text.line(f"s{i}_{j} = {function}({va.at(i, 'p')}, {vb.at('p', j)}, s{i}_{j});")
-        text.close()
-        for i, j in places:
-            text.line(f"{result.at(str(i * n + j))} = {with_c(f's{i}_{j}', str(i * n + j))};")
-        text.close()
+    vy = _Matrix(Value("", y.dtype, y.shape, False), n, 1, m * n)
+    product = _Product(scope, va, vb, vc, vy, n_stack, m, n, depth)
+    by_row = product.lanes_are_rows() if n_stack == 1 else None
+    has_rows = (m if n_stack > 1 else 1) * n * depth <= _BODY and (few or n > 1)
+    if few and (m * n <= _ELEMENTS or (by_row is None and not has_rows)):
+        elements(scope, step, [product.element(i, j) for i in range(m) for j in range(n)])
         return
-    along_rows = n == 1 or (vb.column != 1 and va.row == 1)
-    count, others = (m, n) if along_rows else (n, m)
-    vectors, rest = divmod(count, lanes() * (8 // y.dtype.itemsize))
-    if depth > _TERMS or (va.row if along_rows else vb.column) != 1 or not vectors or (rest and vectors < 4):
+    if by_row is None and not has_rows and (n_stack > 1 or m * n > _SCALARS):
         raise Unwritten
-    lane, other = ("i", "j") if along_rows else ("j", "i")
-    if others > 1:
-        text.open(f"for (int64_t {other} = 0; {other} < {others}; {other}++) {{")
-    text.line('_Pragma("omp simd")')
-    text.open(f"for (int64_t {lane} = 0; {lane} < {count}; {lane}++) {{")
-    row, column = ("i" if m > 1 else 0), ("j" if n > 1 else 0)
-    place = " + ".join(t for t in (_times(row, n), _times(column, 1)) if t != "0")
-    text.line(f"{result.at(place)} = {with_c(element(row, column), place)};")
-    text.close()
-    if others > 1:
-        text.close()
+    product = product._replace(y=vy._replace(value=scope.result(step.y)))
+    if by_row is not None:
+        product.write_lanes(by_row)
+    elif n_stack == 1 and m * n <= _SCALARS:
+        product.write_scalars()
+    else:
+        _call_rows(product)
+
+
+def _call_rows(product: _Product) -> None:
+    """Call a function that is a loop over matrices or rows: products of one kind share it, which saves compilers time
+    where there are many."""
+    text = product.scope.text
+    given = {"y": product.y, "a": product.a, "b": product.b} | ({"c": product.c} if product.c else {})
+    if any(x.value.single for x in given.values()):
+        product.write_rows()
+        return
+    kind, start, depth = c_type(product.y.value.dtype), len(text.lines), text.depth
+    text.depth = 1
+    a, b, c, y = product.a.named("a"), product.b.named("b"), product.c and product.c.named("c"), product.y.named("y")
+    product._replace(a=a, b=b, c=c, y=y).write_rows()
+    body, text.depth = "\n".join(text.lines[start:]), depth
+    del text.lines[start:]
+    parameters = ", ".join(f"{'const ' * (name != 'y')}{kind} *{name}" for name in given)
+    head = f"static __attribute__((noinline)) void product%d({parameters})\n{{\n{body}\n}}\n\n"
+    known = next((i for i, function in enumerate(text.functions) if function == head % i), len(text.functions))
+    if known == len(text.functions):
+        text.functions.append(head % known)
+    text.line(f"product{known}({', '.join(x.value.address for x in given.values())});")
 
 
 def _turned(scope: Scope, v: int, rows: int, columns: int) -> Value:

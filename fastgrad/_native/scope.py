@@ -14,7 +14,8 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from .. import _core
-from .description import CONSTANT_BYTES, Buffer, Description, Step
+from .description import Buffer, Description, Step
+from .limits import CONSTANT_BYTES
 from .values import Value, c_type, literal, suffix
 
 LOCAL_BYTES = 2048  # larger values of a program are in the arena
