@@ -257,6 +257,7 @@ void fg_free(void *block, size_t bytes);
 void *fg_alloc_lasting(size_t bytes);           /* from the system, not the pool: for memory that is kept for long */
 void fg_free_lasting(void *block, size_t bytes);
 void fg_pool_empty(void);       /* give the pool's free blocks back to the system */
+void fg_memory_trim(void);      /* the same, and what the C library keeps of freed memory; takes milliseconds */
 int64_t fg_pool_limit(void);    /* how many bytes of free blocks it keeps at most */
 void fg_pool_set_limit(int64_t bytes);
 typedef struct { int64_t arrays, nodes, bytes, cached_bytes; } fg_counts;   /* alive now */
@@ -273,6 +274,11 @@ typedef void fg_work(void *context, int i);
 int fg_threads_run(int n, fg_work *, void *context);
 typedef struct { _Atomic int64_t next; } fg_parts;      /* the number of the part that nobody has taken yet */
 int64_t fg_claim(fg_parts *);   /* takes one: its number, which may be beyond the last */
+/* work(context, from, to) for all of 0..n, in stretches of `part` elements, on as many threads as there may be. */
+typedef void fg_range_work(void *context, int64_t from, int64_t to);
+void fg_threads_range(int64_t n, int64_t part, fg_range_work *, void *context);
+/* How many elements an operation must have that it is shared, and the least that a thread takes at a time. */
+enum { FG_SHARED_FROM = 1 << 18, FG_SHARED_PART = 1 << 15 };
 /* While a thread is in a library that has threads of its own, such as a BLAS, work stays on the thread that has it. */
 void fg_threads_enter_library(void);
 void fg_threads_leave_library(void);

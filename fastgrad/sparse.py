@@ -44,6 +44,7 @@ _ADD_AT = _core.OP_NUMBERS["untake"]
 _ANY = 2**31 - 2  # colours: as many as are needed
 _KINDS = 16  # for how many kinds of x patterns and programs are kept
 _SPLIT = 8  # into how many parts blocks of rows are divided while a pattern is searched
+_LARGE = 1 << 26  # bytes of all passes, from which on memory is worth more than the time to take it again
 _BATCH = 1 << 17  # how many numbers the cotangents and results of passes taken at once may have
 
 
@@ -380,6 +381,8 @@ class _Rows(Vector):
             for y in self._passes(self._variables.leaves(x))
         ]
         pattern, total = self.pattern, None if self._check is None else found.pop()
+        if sum(y.nbytes for y in found) >= _LARGE:
+            self._passes.release_memory()  # before the entries take more
         data = _core.entries_of_passes(pattern.indptr, pattern.indices, self.colors, self._forward, found)
         found.clear()  # lets go of their memory
         result = type(pattern)((data, pattern.indices.copy(), pattern.indptr.copy()), pattern.shape)

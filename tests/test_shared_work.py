@@ -86,6 +86,75 @@ def test_parts_meet_at_every_length(n):
     np.testing.assert_allclose(total, chain(x)[1], rtol=1e-13)
 
 
+INDEX = RNG.integers(-len(LONG), len(LONG), 400_000)
+EAGER = {
+    "unary": lambda x: np.tanh(x),
+    "binary": lambda x: x * x[::-1],
+    "a number": lambda x: x * 3.0,
+    "a number before": lambda x: 3.0 / x,
+    "in place": lambda x: x.copy().__iadd__(2.0),
+    "sum": lambda x: np.sum(x),
+    "gradient": fg.grad(lambda x: np.sum(np.tanh(x) * np.exp(x) / (1.0 + x * x) ** 1.5)),
+    "take": lambda x: fg.take(x, INDEX),
+    "gradient of take": fg.grad(lambda x: np.sum(fg.take(x, INDEX) ** 2)),
+}
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("name", EAGER)
+def test_eager_bits_are_the_same_with_any_number_of_threads(name, dtype):
+    x = fg.tensor(LONG.astype(dtype))
+    fg.set_num_threads(1)
+    expected = np.asarray(EAGER[name](x))
+    for n in (2, 3, 8):
+        fg.set_num_threads(n)
+        np.testing.assert_array_equal(EAGER[name](x), expected, err_msg=f"{n} threads")
+
+
+@pytest.mark.parametrize("shape", [(2**18,), (2**18 + 77,), (600, 501), (501, 3, 200), (3, 100_000), (100_000, 3)])
+def test_reductions_of_long_operands(shape):
+    """Rows, matrices of columns and all elements, against those of one thread, and of NumPy."""
+    x = RNG.normal(size=shape)
+    axes = [None, *range(len(shape)), *([(0, 2)] if len(shape) == 3 else [])]
+    for function in (np.sum, np.max, np.min):
+        for axis in axes:
+            fg.set_num_threads(1)
+            expected = np.asarray(function(fg.tensor(x), axis=axis))
+            fg.set_num_threads(3)
+            np.testing.assert_array_equal(function(fg.tensor(x), axis=axis), expected, err_msg=f"{function} {axis}")
+            np.testing.assert_allclose(expected, function(x, axis=axis), rtol=1e-12, atol=1e-11)
+    integers = np.arange(x.size).reshape(shape)
+    assert np.sum(fg.tensor(integers)).item() == integers.sum()
+
+
+def test_an_index_out_of_range_is_told_as_by_one_thread():
+    """The first of several, and rows as well as elements."""
+    index = INDEX.copy()
+    index[[150_000, 390_000]] = 10**6, -(10**7)
+    fg.set_num_threads(3)
+    message = f"^take: index 1000000 at position 150000 is outside an axis of length {len(LONG)}$"
+    with pytest.raises(IndexError, match=message):
+        fg.take(fg.tensor(LONG), index)
+    with pytest.raises(IndexError, match=message):
+        fg.compile(lambda x, i: fg.take(x, i))(LONG, index)
+    rows = RNG.normal(size=(1000, 7))
+    chosen = RNG.integers(-1000, 1000, 50_000)
+    np.testing.assert_array_equal(fg.take(fg.tensor(rows), chosen, axis=0), rows[chosen])
+
+
+@pytest.mark.parametrize("clip", [{}, {"clip_norm": 0.1}, {"clip_value": 1e-6}])
+@pytest.mark.parametrize("optimizer", ["sgd", "adam", "rmsprop"])
+def test_updates_are_the_same_with_any_number_of_threads(optimizer, clip):
+    def train(n):
+        fg.set_num_threads(n)
+        step = fg.training_step(lambda p: np.sum((p["w"] - 1.0) ** 2), {"w": LONG.copy()}, optimizer, **clip)
+        for _ in range(4):
+            step()
+        return step.params["w"]
+
+    np.testing.assert_array_equal(train(3), train(1))
+
+
 def test_threads_that_come_meanwhile_work_alone():
     fg.set_num_threads(3)
     f = fg.compile(fg.value_and_grad(lambda x: np.sum(np.tanh(x) * np.exp(-x * x))))

@@ -15,6 +15,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#if defined(__GLIBC__)
+#include <malloc.h>
+#endif
 #if defined(__linux__)
 #include <sys/mman.h>
 #endif
@@ -233,6 +236,14 @@ void fg_free(void *memory, size_t bytes)
     free_blocks[c] = b;
     fg_live.bytes -= (int64_t)capacity;
     fg_live.cached_bytes += (int64_t)capacity;
+}
+
+void fg_memory_trim(void)
+{
+    fg_pool_empty();
+#if defined(__GLIBC__)
+    malloc_trim(0);
+#endif
 }
 
 void fg_pool_empty(void)

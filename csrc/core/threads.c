@@ -158,3 +158,30 @@ int fg_threads_run(int n, fg_work *work, void *context)
     return 1 + joined;
 }
 #endif
+
+/* ---- a range of elements ---------------------------------------------------------------------------------------- */
+typedef struct {
+    fg_range_work *work;
+    void *context;
+    int64_t n, part;
+    fg_parts parts;
+} range;
+
+static void share_range(void *context, int i)
+{
+    (void)i;
+    range *r = context;
+    for (int64_t from; (from = fg_claim(&r->parts) * r->part) < r->n;)
+        r->work(r->context, from, r->n - from < r->part ? r->n : from + r->part);
+}
+
+void fg_threads_range(int64_t n, int64_t part, fg_range_work *work, void *context)
+{
+    int64_t parts = (n + part - 1) / part, most = fg_threads_limit();
+    if (parts < 2 || most < 2) {
+        work(context, 0, n);
+        return;
+    }
+    range r = {work, context, n, part, {0}};
+    fg_threads_run((int)(parts < most ? parts : most), share_range, &r);
+}

@@ -12,7 +12,9 @@ int fg_lapack_ilp64(void);
 
 /* A call in Fortran's convention: everything by address, and the lengths of strings after all other arguments.
  * type##_ARGUMENTS(integer, real) lists the types of the arguments. */
-#define CALL_AS(type, function, integer, real, ...) ((void (*)(type##_ARGUMENTS(integer, real)))(function))(__VA_ARGS__)
+#define CALL_AS(type, function, integer, real, ...)                                 \
+    (fg_threads_enter_library(),                                                    \
+     ((void (*)(type##_ARGUMENTS(integer, real)))(function))(__VA_ARGS__), fg_threads_leave_library())
 
 /* `body` with the integer type of the LAPACK that was found, and the real type of `dtype`. */
 #define BY_TYPE(ilp64, dtype, body)             \

@@ -64,7 +64,7 @@ int fg_unary(int op, fg_tensor x, fg_tensor *out)
     if (!y)
         return FG_NO_MEMORY;
     if (!abstract)
-        kernels(y->dtype)->unary[op](y->shape->size, x.array->data, y->data);
+        run_unary(op, x.array, y);
     return finish(&(fg_call){.op = op, .n_in = 1, .in = &x}, y, out);
 }
 

@@ -77,21 +77,45 @@ static inline void broadcast_next(broadcast_iterator *it)
 
 static inline const fg_elementwise_kernels *kernels(int dtype) { return fg_kernels[dtype].elementwise; }
 
+/* Kernels of float operations on FG_SHARED_FROM elements or more, on several threads: shared.c. */
+void fg_unary_shared(int op, int dtype, int64_t n, const void *x, void *y);
+void fg_binary_shared(int op, int dtype, int64_t n, const void *a, int sa, const void *b, int sb, void *y);
+void fg_unary_vjp_shared(int op, int dtype, int64_t n, const void *x, const void *y, const void *g, void *gx);
+void fg_binary_vjp_shared(int op, int i, int dtype, int64_t n, const void *a, int sa, const void *b, int sb,
+                          const void *y, const void *g, void *ga);
+
+/* y = op(x), elementwise; of one dtype and size */
+static inline void run_unary(int op, const fg_array *x, fg_array *y)
+{
+    if (y->shape->size < FG_SHARED_FROM)
+        kernels(y->dtype)->unary[op](y->shape->size, x->data, y->data);
+    else
+        fg_unary_shared(op, y->dtype, y->shape->size, x->data, y->data);
+}
+
 /* y = op(a, b), elementwise; a, b and y have one dtype, y has the broadcast shape. */
 static inline void run_binary(int op, fg_array *a, fg_array *b, fg_array *y)
 {
     void (*kernel)(int64_t, const void *, int, const void *, int, void *) =
         kernels(y->dtype)->binary[op - FG_N_UNARY];
     if (fg_shape_equal(a->shape, b->shape)) {
-        kernel(y->shape->size, a->data, 1, b->data, 1, y->data);
+        if (y->shape->size < FG_SHARED_FROM)
+            kernel(y->shape->size, a->data, 1, b->data, 1, y->data);
+        else
+            fg_binary_shared(op, y->dtype, y->shape->size, a->data, 1, b->data, 1, y->data);
         return;
     }
     broadcast_iterator it;
     broadcast_start(&it, y->shape, 2, (fg_array *[]){a, b});
     size_t itemsize = fg_itemsize(y->dtype);
-    for (int64_t r = 0; r < it.runs; r++, broadcast_next(&it))
-        kernel(it.length, AT(a, it.at[0], itemsize), it.run_stride[0], AT(b, it.at[1], itemsize), it.run_stride[1],
-               AT(y, r * it.length, itemsize));
+    for (int64_t r = 0; r < it.runs; r++, broadcast_next(&it)) {
+        const void *x = AT(a, it.at[0], itemsize), *z = AT(b, it.at[1], itemsize);
+        if (it.length < FG_SHARED_FROM)
+            kernel(it.length, x, it.run_stride[0], z, it.run_stride[1], AT(y, r * it.length, itemsize));
+        else
+            fg_binary_shared(op, y->dtype, it.length, x, it.run_stride[0], z, it.run_stride[1],
+                             AT(y, r * it.length, itemsize));
+    }
 }
 
 #endif

@@ -8,6 +8,7 @@
  */
 #include "fastgrad.h"
 
+#include <stdatomic.h>
 #include <string.h>
 
 /* attr: the axis, and how many leading axes, all before it, are batch axes that elements and index share: each batch
@@ -56,6 +57,32 @@ int fg_take_shape(const fg_call *c, fg_shape **shape, int *dtype)
     return fg_shape_made(fg_shape_new(n, dim), shape);
 }
 
+/* Rows from..to of those that an index names, by one of several threads. */
+typedef struct {
+    const int64_t *index;
+    int64_t length;
+    size_t bytes;               /* of a row */
+    const char *x;
+    char *y;
+    atomic_int is_out_of_range; /* some index is */
+} shared_take;
+
+static void take_range(void *context, int64_t from, int64_t to)
+{
+    shared_take *t = context;
+    for (int64_t k = from; k < to; k++) {
+        int64_t i = t->index[k] < 0 ? t->index[k] + t->length : t->index[k];
+        if (i < 0 || i >= t->length) {
+            atomic_store(&t->is_out_of_range, 1);
+            return;
+        }
+        if (t->bytes == 8)
+            memcpy(t->y + k * 8, t->x + i * 8, 8);
+        else
+            memcpy(t->y + (size_t)k * t->bytes, t->x + (size_t)i * t->bytes, t->bytes);
+    }
+}
+
 int fg_take_run(const fg_call *c, fg_array *y)
 {
     const fg_array *x = c->in[0].array;
@@ -63,6 +90,12 @@ int fg_take_run(const fg_call *c, fg_array *y)
     const int64_t *index = c->in[1].array->data;
     size_t bytes = (size_t)s.inner * fg_itemsize(x->dtype);
     char *to = y->data;
+    if (s.stack * s.outer == 1 && y->shape->size >= FG_SHARED_FROM) {
+        shared_take t = {index, s.length, bytes, x->data, y->data, 0};
+        fg_threads_range(s.count, (FG_SHARED_PART + s.inner - 1) / s.inner, take_range, &t);
+        if (!t.is_out_of_range)
+            return FG_OK;
+    }                                           /* else what follows finds the first one and tells it */
     for (int64_t o = 0; o < s.stack * s.outer; o++) {
         if (o && o % s.outer == 0)
             index += s.count;

@@ -27,14 +27,92 @@ static int reduction_shape(const fg_call *c, fg_shape **shape)
 typedef struct {
     void (*rows)(int64_t rows, int64_t n, const void *x, void *y);
     void (*cols)(int64_t n, int64_t cols, const void *x, void *y);
+    int is_sum;                 /* of floats */
 } reducer;
+
+/* ---- long ones, on several threads ---- */
+typedef struct {
+    reducer kernel;
+    int dtype, by_columns;
+    int64_t n, inner;           /* the length of a row, or of columns, and how many of these there are */
+    const char *x;
+    char *y;
+} shared_reduction;
+
+/* Each row, or each matrix of columns, is the work of one thread. */
+static void reduce_range(void *context, int64_t from, int64_t to)
+{
+    const shared_reduction *r = context;
+    int64_t itemsize = (int64_t)fg_itemsize(r->dtype);
+    if (!r->by_columns)
+        r->kernel.rows(to - from, r->n, r->x + from * r->n * itemsize, r->y + from * itemsize);
+    for (int64_t o = from; r->by_columns && o < to; o++)
+        r->kernel.cols(r->n, r->inner, r->x + o * r->n * r->inner * itemsize, r->y + o * r->inner * itemsize);
+}
+
+static void reduce_shared(reducer kernel, int dtype, int by_columns, int64_t outer, int64_t n, int64_t inner,
+                          const void *x, void *y)
+{
+    shared_reduction r = {kernel, dtype, by_columns, n, inner, x, y};
+    if (outer * n * inner < FG_SHARED_FROM)
+        reduce_range(&r, 0, outer);
+    else
+        fg_threads_range(outer, 1 + (FG_SHARED_PART - 1) / (n * inner), reduce_range, &r);
+}
+
+/* One long row is summed in the parts to which it is halved DEPTH times, and their sums are added as those of halves
+ * are (kernels.h). */
+enum { DEPTH = 5, PARTS = 1 << DEPTH };
+_Static_assert(FG_SHARED_FROM / PARTS > 2 * FG_SUM_LEAF, "each part is a half of one that is halved");
+
+static int64_t find_part(int64_t n, int64_t k, int64_t *at)
+{
+    *at = 0;
+    for (int level = DEPTH; level-- > 0;) {
+        int64_t half = FG_SUM_HALF(n), upper = k >> level & 1;
+        *at += upper ? half : 0;
+        n = upper ? n - half : half;
+    }
+    return n;
+}
+
+static void sum_range(void *context, int64_t from, int64_t to)
+{
+    const shared_reduction *r = context;
+    int64_t itemsize = (int64_t)fg_itemsize(r->dtype), at;
+    for (int64_t k = from; k < to; k++) {
+        int64_t n = find_part(r->n, k, &at);
+        r->kernel.rows(1, n, r->x + at * itemsize, r->y + k * itemsize);
+    }
+}
+
+static void sum_shared(reducer kernel, int dtype, int64_t n, const void *x, void *y)
+{
+    union {
+        float f32[PARTS];
+        double f64[PARTS];
+    } memory;
+    size_t itemsize = fg_itemsize(dtype);
+    char *sums = (char *)&memory;
+    shared_reduction r = {kernel, dtype, 0, n, 1, x, sums};
+    fg_threads_range(PARTS, 1, sum_range, &r);
+    for (size_t apart = 1; apart < PARTS; apart *= 2)
+        for (size_t k = 0; k < PARTS; k += 2 * apart)
+            fg_kernels[dtype].elementwise->binary[FG_BINARY_add](1, sums + k * itemsize, 1,
+                                                                 sums + (k + apart) * itemsize, 1, sums + k * itemsize);
+    memcpy(y, sums, itemsize);
+}
 
 /* Reduce one group of neighbouring axes at a time, from the last group to the first; between groups the partial result
  * is in an array of its own. Axes of length 1 belong to any group. */
 static int reduce(reducer kernel, const fg_call *c, fg_array *y)
 {
     if (y->shape->size == 1 && c->in[0].array->shape->size > 1) {      /* a shortcut: the loop below does the same */
-        kernel.rows(1, c->in[0].array->shape->size, c->in[0].array->data, y->data);
+        int64_t n = c->in[0].array->shape->size;
+        if (kernel.is_sum && n >= FG_SHARED_FROM)
+            sum_shared(kernel, y->dtype, n, c->in[0].array->data, y->data);
+        else
+            kernel.rows(1, n, c->in[0].array->data, y->data);
         return FG_OK;
     }
     fg_array *x = fg_array_ref(c->in[0].array);
@@ -69,12 +147,8 @@ static int reduce(reducer kernel, const fg_call *c, fg_array *y)
         }
         if (n == 1)
             memcpy(part->data, x->data, (size_t)(outer * inner) * itemsize);
-        else if (inner == 1)
-            kernel.rows(outer, n, x->data, part->data);
         else
-            for (int64_t o = 0; o < outer; o++)
-                kernel.cols(n, inner, (char *)x->data + (size_t)(o * n * inner) * itemsize,
-                            (char *)part->data + (size_t)(o * inner) * itemsize);
+            reduce_shared(kernel, y->dtype, inner != 1, outer, n, inner, x->data, part->data);
         if (last)
             break;
         fg_array_unref(x);
@@ -96,9 +170,9 @@ int fg_sum_shape(const fg_call *c, fg_shape **shape, int *dtype)
 int fg_sum_run(const fg_call *c, fg_array *y)
 {
     if (!FG_IS_FLOAT(y->dtype))                 /* int64 or uint64 */
-        return reduce((reducer){fg_integer_sum_rows, fg_integer_sum_cols}, c, y);
+        return reduce((reducer){fg_integer_sum_rows, fg_integer_sum_cols, 0}, c, y);
     const fg_reduce_kernels *k = fg_kernels[y->dtype].reduce;
-    return reduce((reducer){k->sum_rows, k->sum_cols}, c, y);
+    return reduce((reducer){k->sum_rows, k->sum_cols, 1}, c, y);
 }
 
 /* g, shaped as a reduction of x over attr's axes, with those axes back as length 1. */
@@ -190,20 +264,20 @@ static int extremum_vjp(fg_node *n, fg_tensor g, fg_tensor *gin)
     return status;
 }
 
-#define EXTREMUM(name)                                                      \
-    int fg_##name##_shape(const fg_call *c, fg_shape **shape, int *dtype)   \
-    {                                                                       \
-        (void)dtype;                                                        \
-        return extremum_shape(c, shape);                                    \
-    }                                                                       \
-    int fg_##name##_run(const fg_call *c, fg_array *y)                      \
-    {                                                                       \
-        const fg_order_kernels *i = fg_order_kernels_of(y->dtype);          \
-        if (!FG_IS_FLOAT(y->dtype))                                         \
-            return reduce((reducer){i->name##_rows, i->name##_cols}, c, y); \
-        const fg_reduce_kernels *k = fg_kernels[y->dtype].reduce;           \
-        return reduce((reducer){k->name##_rows, k->name##_cols}, c, y);     \
-    }                                                                       \
+#define EXTREMUM(name)                                                         \
+    int fg_##name##_shape(const fg_call *c, fg_shape **shape, int *dtype)      \
+    {                                                                          \
+        (void)dtype;                                                           \
+        return extremum_shape(c, shape);                                       \
+    }                                                                          \
+    int fg_##name##_run(const fg_call *c, fg_array *y)                         \
+    {                                                                          \
+        const fg_order_kernels *i = fg_order_kernels_of(y->dtype);             \
+        if (!FG_IS_FLOAT(y->dtype))                                            \
+            return reduce((reducer){i->name##_rows, i->name##_cols, 0}, c, y); \
+        const fg_reduce_kernels *k = fg_kernels[y->dtype].reduce;              \
+        return reduce((reducer){k->name##_rows, k->name##_cols, 0}, c, y);     \
+    }                                                                          \
     int fg_##name##_vjp(fg_node *n, fg_tensor g, fg_tensor *gin) { return extremum_vjp(n, g, gin); }
 EXTREMUM(max)
 EXTREMUM(min)

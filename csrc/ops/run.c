@@ -7,7 +7,7 @@ int fg_unary_run(const fg_call *c, fg_array *y)
 {
     if (!FG_IS_FLOAT(y->dtype))
         return fg_integer_run(c, y);
-    kernels(y->dtype)->unary[c->op](y->shape->size, c->in[0].array->data, y->data);
+    run_unary(c->op, c->in[0].array, y);
     return FG_OK;
 }
 
@@ -23,8 +23,13 @@ static const void *data_of(const fg_array *x) { return x ? x->data : NULL; }
 
 int fg_unary_vjp_run(const fg_call *c, fg_array *gx)
 {
-    kernels(gx->dtype)->unary_vjp[(c->op - FG_N_OPS) / 2](gx->shape->size, data_of(c->in[0].array),
-                                                          data_of(c->in[1].array), c->in[2].array->data, gx->data);
+    int op = (c->op - FG_N_OPS) / 2;
+    int64_t n = gx->shape->size;
+    const void *x = data_of(c->in[0].array), *y = data_of(c->in[1].array), *g = c->in[2].array->data;
+    if (n < FG_SHARED_FROM)
+        kernels(gx->dtype)->unary_vjp[op](n, x, y, g, gx->data);
+    else
+        fg_unary_vjp_shared(op, gx->dtype, n, x, y, g, gx->data);
     return FG_OK;
 }
 
@@ -41,9 +46,14 @@ int fg_binary_vjp_run(const fg_call *c, fg_array *ga)
     broadcast_start(&it, ga->shape, 2, (fg_array *[]){a ? a : ga, b ? b : ga});
     for (int64_t r = 0; r < it.runs; r++, broadcast_next(&it)) {
         int64_t at = r * it.length;
-        kernel(it.length, a ? AT(a, it.at[0], itemsize) : NULL, a ? it.run_stride[0] : 1,
-               b ? AT(b, it.at[1], itemsize) : NULL, b ? it.run_stride[1] : 1, y ? AT(y, at, itemsize) : NULL,
-               AT(g, at, itemsize), AT(ga, at, itemsize));
+        const void *pa = a ? AT(a, it.at[0], itemsize) : NULL, *pb = b ? AT(b, it.at[1], itemsize) : NULL;
+        const void *py = y ? AT(y, at, itemsize) : NULL;
+        int sa = a ? it.run_stride[0] : 1, sb = b ? it.run_stride[1] : 1;
+        if (it.length < FG_SHARED_FROM)
+            kernel(it.length, pa, sa, pb, sb, py, AT(g, at, itemsize), AT(ga, at, itemsize));
+        else
+            fg_binary_vjp_shared(op, i, ga->dtype, it.length, pa, sa, pb, sb, py, AT(g, at, itemsize),
+                                 AT(ga, at, itemsize));
     }
     return FG_OK;
 }

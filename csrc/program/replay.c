@@ -172,8 +172,9 @@ static fg_replay *new_replay(const fg_program *p)
                    n_operands * sizeof(fg_tensor) + n_patches * sizeof(patch) + 3 * n_io * sizeof(void *) +
                    (size_t)p->bodies.n * sizeof(void *) + 64;
     fg_replay *r = calloc(1, bytes);
+    enum { LARGE_ARENA = 64 << 20 };
     if (!p->body)
-        fg_pool_empty();
+        (p->arena_bytes < LARGE_ARENA ? fg_pool_empty : fg_memory_trim)();
     if (r && p->arena_bytes &&
         ((uint64_t)p->arena_bytes > SIZE_MAX / 2 || !(r->arena = fg_alloc_lasting((size_t)p->arena_bytes)))) {
         free(r);

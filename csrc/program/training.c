@@ -149,6 +149,36 @@ static void update_part(const fg_update_rule *u, int dtype, int64_t n, clipping 
     }
 }
 
+/* The same of a long part, on several threads: in stretches of whole chunks, so that clipping divides it alike. */
+typedef struct {
+    const fg_update_rule *rule;
+    int dtype;
+    clipping clip;
+    char *p;
+    const char *g;
+    void *const *state;
+} shared_update;
+
+static void update_range(void *context, int64_t from, int64_t to)
+{
+    const shared_update *u = context;
+    size_t at = (size_t)from * fg_itemsize(u->dtype);
+    void *rest[FG_MAX_STATES];
+    for (int i = 0; i < FG_MAX_STATES; i++)
+        rest[i] = u->state[i] ? (char *)u->state[i] + at : NULL;
+    update_part(u->rule, u->dtype, to - from, u->clip, u->p + at, u->g + at, rest);
+}
+
+static void update_elements(const fg_update_rule *u, int dtype, int64_t n, clipping clip, void *p, const void *g,
+                            void *const *state)
+{
+    if (n < FG_SHARED_FROM)
+        update_part(u, dtype, n, clip, p, g, state);
+    else
+        fg_threads_range(n, FG_SHARED_PART, update_range, &(shared_update){u, dtype, clip, p, g, state});
+}
+_Static_assert(FG_SHARED_PART % CHUNK == 0, "a stretch has whole chunks");
+
 /* The same of n whole rows of `width` elements; if the rule is lazy, of those alone that have an element which is
  * not 0. */
 static void update_rows(const fg_update_rule *u, int dtype, int64_t n, int64_t width, clipping clip, void *p,
@@ -157,7 +187,7 @@ static void update_rows(const fg_update_rule *u, int dtype, int64_t n, int64_t w
     const fg_optim_kernels *k = fg_kernels[dtype].optim;
     size_t bytes = (size_t)width * fg_itemsize(dtype);
     if (!u->lazy_rows) {
-        update_part(u, dtype, n * width, clip, p, g, state);
+        update_elements(u, dtype, n * width, clip, p, g, state);
         return;
     }
     for (int64_t from = 0, to; from < n; from = to) {

@@ -73,6 +73,12 @@ class Replayed:
         """The compiled function, which another thread may give up meanwhile, if a call may replay it here."""
         return self.compiled if _core.innermost_transform() in (0, self._transform) else None
 
+    def release_memory(self) -> None:
+        """Free the memory of the programs' intermediates; the next call takes it again."""
+        if self.compiled is not None:
+            for entry in self.compiled._entries.values():
+                entry.program.release_memory()
+
     def eagerly(self, args: tuple[Any, ...]) -> Any:
         with _core.Outermost():  # as a program: its results are numbers unless they depend on what is outside
             return self._eager(*args)

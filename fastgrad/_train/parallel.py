@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from .. import _blas, optim, tree
+from .. import _blas, _core, optim, tree
 
 __all__ = ["RankError", "Ranks", "Stopped", "agree_on_end", "own_parts"]
 
@@ -302,8 +302,8 @@ def _mpi_constant(comm: Any, name: str) -> Any:
 
 
 def _share_threads(comm: Any) -> None:
-    """Let BLAS use no more threads than this rank's share of the processors: those on which it may run, divided by the
-    ranks that may run on the same ones."""
+    """Let BLAS and the core use no more threads than this rank's share of the processors: those on which it may run,
+    divided by the ranks that may run on the same ones."""
     mpi, affinity = sys.modules.get("mpi4py.MPI"), getattr(os, "sched_getaffinity", None)
     if mpi is None or not isinstance(comm, mpi.Comm):
         return
@@ -311,7 +311,9 @@ def _share_threads(comm: Any) -> None:
     own = sorted(affinity(0)) if affinity else list(range(os.cpu_count() or 1))
     sharing = sum(other == own for other in beside.allgather(own))
     beside.Free()
-    _blas.limit_threads(_blas.IN_USE, max(1, len(own) // sharing))
+    share = max(1, len(own) // sharing)
+    _blas.limit_threads(_blas.IN_USE, share)
+    _core.set_threads_limit(min(_core.threads_limit(), share))
 
 
 def _abort_if_uncaught(comm: Any, rank: int) -> None:

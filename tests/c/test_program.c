@@ -380,6 +380,74 @@ static void test_threads_run_the_same_programs(void)
     free_scope(&shared);
 }
 
+/* ---- work that the core's threads share ----------------------------------------------------------------------- */
+enum { LONG = 300001, CALLERS = 3 };
+
+/* A group with a sum, which a second group reads. */
+static fg_tensor with_sum(scope *s, const fg_tensor *in)
+{
+    fg_tensor a = binary(s, FG_OP_multiply, unary(s, FG_OP_tanh, in[0]), in[1]);
+    fg_tensor sum = apply(s, FG_OP_sum, 1, (fg_tensor[]){unary(s, FG_OP_exp, a)}, 2, (const int64_t[]){1, 1});
+    return unary(s, FG_OP_sin, binary(s, FG_OP_multiply, sum, unary(s, FG_OP_negative, in[1])));
+}
+
+static const function long_functions[] = {elementwise, with_sum};
+enum { N_LONG = sizeof long_functions / sizeof *long_functions };
+
+static void *share_work(void *unused)
+{
+    (void)unused;
+    double *y = malloc(LONG * sizeof *y);
+    CHECK(y);
+    for (int i = 0; i < 4 * N_LONG; i++) {
+        int k = i % N_LONG;
+        pthread_mutex_lock(&lock);
+        fg_replay *r = fg_replay_take(program[k]);
+        pthread_mutex_unlock(&lock);
+        CHECK(r);
+        memset(y, 0xff, LONG * sizeof *y);
+        run(program[k], r, input, y);
+        CHECK(!memcmp(y, expected_of[k]->data, LONG * sizeof *y));
+        pthread_mutex_lock(&lock);
+        fg_replay_give(program[k], r);
+        pthread_mutex_unlock(&lock);
+    }
+    free(y);
+    return NULL;
+}
+
+/* The results are those of operations one by one, on one thread. */
+static void test_threads_share_long_work(void)
+{
+    pthread_t thread[CALLERS];
+    make_scope(&shared, LONG, FG_FLOAT64);
+    for (int i = 0; i < 2; i++)
+        input[i] = vector(LONG, FG_FLOAT64, 1 - 3 * i);
+    for (int k = 0; k < N_LONG; k++) {
+        expected_of[k] = evaluated(&shared, long_functions[k], input);
+        program[k] = compiled(&shared, long_functions[k], 2, WHOLE, -1);
+    }
+    fg_threads_set_limit(4);
+    for (int k = 0; k < N_LONG; k++) {
+        fg_array *at_once = evaluated(&shared, long_functions[k], input);
+        CHECK(!memcmp(at_once->data, expected_of[k]->data, LONG * sizeof(double)));
+        fg_array_unref(at_once);
+    }
+    share_work(NULL);
+    for (int i = 0; i < CALLERS; i++)
+        CHECK(!pthread_create(&thread[i], NULL, share_work, NULL));
+    for (int i = 0; i < CALLERS; i++)
+        CHECK(!pthread_join(thread[i], NULL));
+    fg_threads_set_limit(1);
+    for (int k = 0; k < N_LONG; k++) {
+        fg_program_free(program[k]);
+        fg_array_unref(expected_of[k]);
+    }
+    for (int i = 0; i < 2; i++)
+        fg_array_unref(input[i]);
+    free_scope(&shared);
+}
+
 int main(void)
 {
     CHECK(fg_kernels_select(NULL) == FG_OK);
@@ -391,6 +459,7 @@ int main(void)
 #define TEST(name) {#name, name}
         TEST(test_replays_compute_what_operations_do),
         TEST(test_threads_run_the_same_programs),
+        TEST(test_threads_share_long_work),
     };
     for (size_t i = 0; i < sizeof tests / sizeof *tests; i++) {
         fg_counts before = fg_live;
