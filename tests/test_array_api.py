@@ -6,9 +6,11 @@ The standard's own suite is larger; `nox -s array_api` runs it on a checkout.
 import inspect
 import operator
 import os
+import re
 import subprocess
 import sys
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -95,6 +97,46 @@ def test_the_tensor_and_the_constants():
     assert x.device == "cpu" and x.to_device("cpu") is x and x.mT.shape == (2, 2)
     assert fg.__array_api_version__ == "2024.12" and x.__array_namespace__(api_version="2024.12") is fg
     assert x.__array_namespace__() is fg
+
+
+def test_methods_of_the_tensor_have_signatures():
+    """Those that Python itself calls by an operator, too: `__and__` is built in, and its arguments are seldom tried."""
+    without = []
+    for name in [*METHODS, *(name for name in dir(fg.Tensor) if not name.startswith("_"))]:
+        method = getattr(fg.Tensor, name)
+        try:
+            if callable(method):
+                inspect.signature(method)
+        except ValueError:
+            without.append(name)
+    assert without == []
+    for name, expected in {
+        "__and__": "(self, /, other)",
+        "__rsub__": "(self, /, other)",
+        "astype": "(self, /, dtype, *, copy=True)",
+        "to_device": "(self, device, /, *, stream=None)",
+        "sum": "(self, /, axis=None, keepdims=False, *, dtype=None, out=None, initial=None, where=None)",
+    }.items():
+        assert str(inspect.signature(getattr(fg.Tensor, name))) == expected, name
+    assert fg.Tensor.to_device.__doc__.startswith("This tensor; ValueError")
+
+
+def test_each_expected_failure_of_the_suite_is_one_whole_name():
+    """The suite compares names as wholes: a part of one would stand for no test at all."""
+    lines = (Path(__file__).parent / "array_api_xfails.txt").read_text().splitlines()
+    names = [line for line in lines if line and not line.startswith("#")]
+    wrong = [n for n in names if not re.fullmatch(r"array_api_tests/test_\w+\.py::test_\w+\[.*\]", n) or n != n.strip()]
+    assert not wrong and len(set(names)) == len(names) > 0
+
+
+@pytest.mark.parametrize("dtype", INTEGERS)
+def test_repeats_are_of_every_integer_dtype(dtype):
+    x, counts = np.array([1.0, 2.0, 3.0]), np.array([2, 0, 1], dtype)
+    for repeats in (counts, fg.asarray(counts)):
+        same(fg.repeat(fg.asarray(x), repeats), np.repeat(x, [2, 0, 1]), dtype)
+        gradient = fg.grad(lambda x: fg.sum(fg.repeat(x, repeats) ** 2))(x)
+        np.testing.assert_array_equal(gradient, 2 * x * [2, 0, 1], err_msg=dtype)
+    same(fg.repeat(fg.asarray(x), counts[:1], axis=0), np.repeat(x, 2), dtype)
 
 
 def test_what_is_refused():

@@ -72,6 +72,7 @@ cdef tuple shape_tuple(fg_shape *s):
 @cython.freelist(256)
 @cython.no_gc
 @cython.binding(False)              # builtin methods: those of Cython do not check that self is a Tensor
+@cython.embedsignature.format("clinic")     # as inspect.signature reads it
 cdef class Tensor:
     """An array whose operations are recorded for differentiation.
 
@@ -474,23 +475,24 @@ cdef class Tensor:
         check(status)
 
     # ---- operators
-    def __add__(self, other): return operate(FG_OP_add, self, other)
-    def __radd__(self, other): return operate(FG_OP_add, other, self)
+    # Each binary one has a docstring, without which Cython gives it no signature.
+    def __add__(self, other): "self + other"; return operate(FG_OP_add, self, other)
+    def __radd__(self, other): "other + self"; return operate(FG_OP_add, other, self)
     def __iadd__(self, other): return operate_inplace(FG_OP_add, self, other)
-    def __sub__(self, other): return operate(FG_OP_subtract, self, other)
-    def __rsub__(self, other): return operate(FG_OP_subtract, other, self)
+    def __sub__(self, other): "self - other"; return operate(FG_OP_subtract, self, other)
+    def __rsub__(self, other): "other - self"; return operate(FG_OP_subtract, other, self)
     def __isub__(self, other): return operate_inplace(FG_OP_subtract, self, other)
-    def __mul__(self, other): return operate(FG_OP_multiply, self, other)
-    def __rmul__(self, other): return operate(FG_OP_multiply, other, self)
+    def __mul__(self, other): "self * other"; return operate(FG_OP_multiply, self, other)
+    def __rmul__(self, other): "other * self"; return operate(FG_OP_multiply, other, self)
     def __imul__(self, other): return operate_inplace(FG_OP_multiply, self, other)
-    def __truediv__(self, other): return operate(FG_OP_divide, self, other)
-    def __rtruediv__(self, other): return operate(FG_OP_divide, other, self)
+    def __truediv__(self, other): "self / other"; return operate(FG_OP_divide, self, other)
+    def __rtruediv__(self, other): "other / self"; return operate(FG_OP_divide, other, self)
     def __itruediv__(self, other): return operate_inplace(FG_OP_divide, self, other)
-    def __floordiv__(self, other): return operate(FG_OP_floor_divide, self, other)
-    def __rfloordiv__(self, other): return operate(FG_OP_floor_divide, other, self)
+    def __floordiv__(self, other): "self // other"; return operate(FG_OP_floor_divide, self, other)
+    def __rfloordiv__(self, other): "other // self"; return operate(FG_OP_floor_divide, other, self)
     def __ifloordiv__(self, other): return operate_inplace(FG_OP_floor_divide, self, other)
-    def __mod__(self, other): return operate(FG_OP_remainder, self, other)
-    def __rmod__(self, other): return operate(FG_OP_remainder, other, self)
+    def __mod__(self, other): "self % other"; return operate(FG_OP_remainder, self, other)
+    def __rmod__(self, other): "other % self"; return operate(FG_OP_remainder, other, self)
     def __imod__(self, other): return operate_inplace(FG_OP_remainder, self, other)
     def __divmod__(self, other): return self // other, self % other
     def __rdivmod__(self, other): return other // self, other % self
@@ -504,8 +506,8 @@ cdef class Tensor:
         return operate(FG_OP_power, other, self)
 
     def __ipow__(self, other): return operate_inplace(FG_OP_power, self, other)
-    def __matmul__(self, other): return matmul(self, other) if is_operand(other) else NotImplemented
-    def __rmatmul__(self, other): return matmul(other, self) if is_operand(other) else NotImplemented
+    def __matmul__(self, other): "self @ other"; return matmul(self, other) if is_operand(other) else NotImplemented
+    def __rmatmul__(self, other): "other @ self"; return matmul(other, self) if is_operand(other) else NotImplemented
 
     def __imatmul__(self, other): return matmul_inplace(self, other)
 
@@ -520,17 +522,17 @@ cdef class Tensor:
     def __eq__(self, other): return compare(FG_OP_equal, self, other)
     def __ne__(self, other): return compare(FG_OP_not_equal, self, other)
 
-    def __and__(self, other): return logic(np.bitwise_and, self, other)
-    def __rand__(self, other): return logic(np.bitwise_and, other, self)
-    def __or__(self, other): return logic(np.bitwise_or, self, other)
-    def __ror__(self, other): return logic(np.bitwise_or, other, self)
-    def __xor__(self, other): return logic(np.bitwise_xor, self, other)
-    def __rxor__(self, other): return logic(np.bitwise_xor, other, self)
+    def __and__(self, other): "self & other"; return logic(np.bitwise_and, self, other)
+    def __rand__(self, other): "other & self"; return logic(np.bitwise_and, other, self)
+    def __or__(self, other): "self | other"; return logic(np.bitwise_or, self, other)
+    def __ror__(self, other): "other | self"; return logic(np.bitwise_or, other, self)
+    def __xor__(self, other): "self ^ other"; return logic(np.bitwise_xor, self, other)
+    def __rxor__(self, other): "other ^ self"; return logic(np.bitwise_xor, other, self)
     def __invert__(self): return logic(np.invert, self)
-    def __lshift__(self, other): return logic(np.left_shift, self, other)
-    def __rlshift__(self, other): return logic(np.left_shift, other, self)
-    def __rshift__(self, other): return logic(np.right_shift, self, other)
-    def __rrshift__(self, other): return logic(np.right_shift, other, self)
+    def __lshift__(self, other): "self << other"; return logic(np.left_shift, self, other)
+    def __rlshift__(self, other): "other << self"; return logic(np.left_shift, other, self)
+    def __rshift__(self, other): "self >> other"; return logic(np.right_shift, self, other)
+    def __rrshift__(self, other): "other >> self"; return logic(np.right_shift, other, self)
 
     def __getitem__(self, key):
         if is_basic(key):                       # the common cases, without a detour

@@ -186,9 +186,11 @@ def repeat(a: TensorLike, repeats: int | Sequence[int], axis: int | None = None)
         before, after = x.shape[: axis + 1], x.shape[axis + 1 :]
         stretched = broadcast_to(reshape(x, (*before, 1, *after)), (*before, count, *after))
         return reshape(stretched, (*before[:-1], before[-1] * count, *after))
-    if counts.dtype.kind in "iu" and (total := sum(counts.ravel().tolist())) > sys.maxsize // 64:
-        raise MemoryError(f"repeat: no memory for {total} rows")
-    return gathered(x, asarray(np.repeat(np.arange(x.shape[axis]), repeats)), axis)
+    if counts.dtype.kind in "iu":
+        if (total := sum(counts.ravel().tolist())) > sys.maxsize // 64:
+            raise MemoryError(f"repeat: no memory for {total} rows")
+        counts = counts.astype(np.intp, copy=False)  # NumPy takes no uint64
+    return gathered(x, asarray(np.repeat(np.arange(x.shape[axis]), counts)), axis)
 
 
 def tile(A: TensorLike, reps: Any) -> Tensor:
