@@ -113,6 +113,7 @@ typedef struct fg_array {
     uint8_t externally_mutable;     /* others may write its memory: the tape saves a copy of it */
     uint8_t is_rng_state;   /* a generator's state: draws advance it, so a program keeps the array, not its elements */
     uint8_t frozen;         /* foreign memory that nobody writes: programs share it */
+    uint8_t live;           /* foreign memory that is an input of a program being traced: each replay reads it anew */
     uint8_t weak;           /* stands for a Python number, in a trace or as a loop's counter: takes on others' dtype */
     uint32_t version;       /* counts in-place changes; kept by the array that is not a view */
     uint32_t tape_refs;     /* how many of refs are held by nodes that saved this array ... */
@@ -212,10 +213,13 @@ typedef struct {
     int64_t transform;          /* the number of the innermost transform under way, such as grad; or 0 */
     struct fg_program *trace;   /* the innermost trace of this thread, or NULL */
     uint32_t trace_number;      /* its number, or 0 */
+    int in_pass;                /* a pass over the tape is under way, or an evaluation of instructions: then operations
+                                   on live memory alone are traced, too */
 } fg_thread_state;
 extern _Thread_local fg_thread_state fg_thread;
 #define fg_grad_enabled fg_thread.grad_enabled
 #define fg_transform fg_thread.transform
+#define fg_in_pass fg_thread.in_pass
 /* How many traces are under way in all threads, plus how many abstract arrays there are. Mostly 0, so that eager
  * operations need to look at nothing else. */
 extern int fg_tracing;

@@ -23,6 +23,11 @@ typedef enum { FG_NOTHING, FG_PROGRAM, FG_MAPPED, FG_BODY } fg_trace_kind;
 /* Begins a trace in this thread. Once it has ended, operations refuse values that depend on its inputs. */
 int fg_trace_begin(fg_trace_kind);
 int fg_trace_input(fg_array *);                 /* a new abstract array as the next input of the program */
+/* The same of an array on foreign memory, for whose elements the program shall not have a copy, as each replay is given
+ * that memory. The function's own operations on it alone run while tracing, on the elements that it has then. After
+ * fg_trace_end the caller says that it is no longer live, and whether others may write to it. */
+int fg_trace_live_input(fg_array *);
+int fg_program_reads(const fg_program *, int v);        /* before it is compiled: does anything read input v? */
 /* Ends the trace, also when it fails. The last n_gradients outputs are gradients by as many first inputs, the
  * parameters of a training step. They and all outputs without axes are kept: they stay in the replay's arena, and its
  * address array says where. The program must be compiled before anything else is done with it. */

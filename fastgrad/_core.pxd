@@ -22,7 +22,7 @@ cdef extern from "fastgrad.h":
 
     ctypedef struct fg_array:
         int32_t refs
-        uint8_t dtype, storage, readonly, externally_mutable, is_rng_state, frozen, weak
+        uint8_t dtype, storage, readonly, externally_mutable, is_rng_state, frozen, live, weak
         uint32_t tape_refs, exports
         fg_shape *shape
         void *data
@@ -87,6 +87,7 @@ cdef extern from "fastgrad.h":
     fg_counts fg_live
     int fg_grad_enabled
     int64_t fg_transform
+    int fg_in_pass
     void (*fg_on_release)(void *) noexcept
 
     const char *fg_message()
@@ -201,6 +202,8 @@ cdef extern from "program.h":
         FG_NOTHING, FG_PROGRAM, FG_MAPPED, FG_BODY
     int fg_trace_begin(fg_trace_kind)
     int fg_trace_input(fg_array *)
+    int fg_trace_live_input(fg_array *)
+    int fg_program_reads(const fg_program *, int v)
     int fg_trace_end(int n_out, fg_array *const *out, int n_gradients, fg_program **)
     int fg_program_compile(fg_program *)
     void fg_trace_abort()

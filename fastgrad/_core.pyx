@@ -133,6 +133,10 @@ cdef fg_array *array_from(cnp.ndarray a, bint share, bint externally_mutable=Tru
     cdef int dtype = number_of(a)
     cdef fg_array *x
     cdef bint frozen
+    if share and fg_tracing:
+        x = live_array(a)
+        if x != NULL:
+            return x
     if not (cnp.PyArray_IS_C_CONTIGUOUS(a) and cnp.PyArray_ISALIGNED(a) and cnp.PyArray_ISNOTSWAPPED(a)):
         a = np.array(a, DTYPES[dtype], order="C")
         externally_mutable = False                # a fresh copy that nobody else knows
@@ -249,6 +253,8 @@ cdef cnp.ndarray as_ndarray(x, str name):
                 raise
             raise ValueError(f"{name}: expected an array or nested lists of equal lengths, got ragged ones; pad them, "
                              "or make a tensor of each") from error
+        if default_was_set and (type(x) is list or type(x) is tuple):
+            a = in_default_dtype(a, x)
     if number_of(a) < 0:
         raise TypeError(f"{name}: expected float32, float64, integer or bool numbers, got {type(x).__name__} of dtype "
                         f"{a.dtype}"
@@ -256,6 +262,21 @@ cdef cnp.ndarray as_ndarray(x, str name):
                            "; complex numbers are not supported: compute with real and imaginary parts, as cos(x) and "
                            "sin(x) for exp(1j * x)" if a.dtype.kind == "c" else ""))
     return a
+
+
+cdef cnp.ndarray in_default_dtype(cnp.ndarray a, x):
+    """What NumPy has made of x, nested lists or a number, in the default dtype if x has floats of Python's and nothing
+    but Python's numbers."""
+    cdef bint has_float = False
+    default = default_here()
+    if default is None or cnp.PyArray_TYPE(a) != cnp.NPY_FLOAT64 or default is a.dtype:
+        return a
+    for item in np.asarray(x, object).flat:
+        if type(item) is float:
+            has_float = True
+        elif type(item) is not int and type(item) is not bool:
+            return a
+    return a.astype(default) if has_float else a
 
 
 cdef bint holds_tensors(x):

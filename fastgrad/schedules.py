@@ -47,7 +47,7 @@ class Schedule:
     the step; ``length`` is the number of steps that ``plot()`` draws of it.
 
     >>> import fastgrad as fg
-    >>> (0.5 * fg.schedules.linear(1.0, 0.0, steps=4)).values(6)
+    >>> (0.5 * fg.schedules.linear(1.0, steps=4)).values(6)
     array([0.5  , 0.375, 0.25 , 0.125, 0.   , 0.   ])
     """
 
@@ -208,30 +208,30 @@ def exponential(value: float, gamma: float, steps: int = 1) -> Schedule:
 
 
 @_noted
-def polynomial(value: float, end_value: float, steps: int, power: float = 1.0) -> Schedule:
+def polynomial(value: float, steps: int, end_value: float = 0.0, power: float = 1.0) -> Schedule:
     """From value to end_value in so many steps, then constant: end + (value - end) (1 - step / steps)^power.
 
     With end_value 0 this is PyTorch's PolynomialLR, and in general optax's ``polynomial_schedule``.
 
     >>> import fastgrad as fg
-    >>> fg.schedules.polynomial(1.0, 0.0, steps=4, power=2).values(6)
+    >>> fg.schedules.polynomial(1.0, steps=4, power=2).values(6)
     array([1.    , 0.5625, 0.25  , 0.0625, 0.    , 0.    ])
     """
     value, end = number("polynomial", "value", value), number("polynomial", "end_value", end_value)
     n, power = integer("polynomial", "steps", steps), number("polynomial", "power", power)
-    text = f"polynomial({value!r}, {end!r}, {n}, {power!r})"
+    text = f"polynomial({value!r}, {n}, {end!r}, {power!r})"
     return Schedule(lambda step: end + (value - end) * (1 - min(step, n) / n) ** power, text, n + 1)
 
 
 @_noted
-def linear(value: float, end_value: float, steps: int) -> Schedule:
+def linear(value: float, steps: int, end_value: float = 0.0) -> Schedule:
     """From value to end_value in a straight line of so many steps, then constant.
 
     >>> import fastgrad as fg
-    >>> fg.schedules.linear(1.0, 0.5, steps=2).values(4)
+    >>> fg.schedules.linear(1.0, steps=2, end_value=0.5).values(4)
     array([1.  , 0.75, 0.5 , 0.5 ])
     """
-    return polynomial(value, end_value, steps, 1.0)
+    return polynomial(value, steps, end_value, 1.0)
 
 
 @_noted
@@ -345,7 +345,7 @@ def join(schedules: Sequence[float | Callable[[int], float]], boundaries: Sequen
     As optax's ``join_schedules``.
 
     >>> import fastgrad as fg
-    >>> fg.schedules.join([1.0, fg.schedules.linear(0.5, 0.0, 2)], boundaries=[2]).values(6)
+    >>> fg.schedules.join([1.0, fg.schedules.linear(0.5, 2)], boundaries=[2]).values(6)
     array([1.  , 1.  , 0.5 , 0.25, 0.  , 0.  ])
     """
     at = _rising("join", "boundaries", boundaries)

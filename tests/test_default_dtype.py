@@ -26,6 +26,7 @@ def draws(seed=0):
         "exponential": g.exponential(2.0, 3), "gumbel": g.gumbel(size=2), "gamma": g.gamma(2.0, size=3),
         "standard_gamma": g.standard_gamma(2.0), "chisquare": g.chisquare(3.0), "standard_t": g.standard_t(3.0, 2),
         "beta": g.beta(1.0, 2.0, 3), "truncated_normal": g.truncated_normal(0.0, 1.0, 3),
+        "dirichlet": g.dirichlet([1.0, 2.0]), "multivariate_normal": g.multivariate_normal([0.0], [[1.0]]),
     }  # fmt: skip
 
 
@@ -35,19 +36,27 @@ TAKE = {
     "linspace": lambda: fg.linspace(0, 1, 5, endpoint=False), "logspace": lambda: fg.logspace(0, 1, 3),
     "geomspace": lambda: fg.geomspace(1, 2, num=3), "eye": lambda: fg.eye(2, 3, 1), "identity": lambda: fg.identity(2),
     "tri": lambda: fg.tri(2), "none": lambda: fg.zeros(2, dtype=None), "leaf": lambda: fg.ones(2, requires_grad=True),
+    "a list": lambda: fg.asarray([1.0, 2]), "nested lists": lambda: fg.tensor([[1.0], (2.0,)], requires_grad=True),
+    "a number": lambda: fg.asarray(1.5),
+    "a copy": lambda: fg.asarray([1.0], copy=True), "tensor": lambda: fg.tensor(2.0),
+    "an operand": lambda: fg.sin([1.0, 2.0]), "lists": lambda: fg.concatenate([[1.0], [2.0, 3.0]]),
+    "a product": lambda: fg.tensor([1.0, 2.0]) @ [1.0, 2.0], "a diagonal": lambda: fg.diag([1.0, 2.0]),
+    "numbers": lambda: fg.stack([1.0, 2.0]),
 }  # fmt: skip
 KEEP = {
     "integers": (lambda: fg.arange(3), np.int64), "full of integers": (lambda: fg.full(2, 1), np.int64),
     "full of a NumPy number": (lambda: fg.full(2, np.float64(1)), F64), "given": (lambda: fg.zeros(2, dtype="f8"), F64),
-    "by position": (lambda: fg.eye(2, 2, 0, float), F64), "values": (lambda: fg.asarray([1.0, 2.0]), F64),
+    "by position": (lambda: fg.eye(2, 2, 0, float), F64), "values": (lambda: fg.asarray([np.float64(1), 2.0]), F64),
     "like": (lambda: fg.zeros_like(np.zeros(2)), F64), "bounds": (lambda: fg.linspace(np.float64(0), 1, 3), F64),
     "arrays": (lambda: fg.linspace(np.zeros(2), 1.0, 3), F64),
-    "tensors": (lambda: fg.linspace(fg.tensor(0.0), 1, 3), F64),
-    "booleans": (lambda: fg.ones(2, dtype=bool), np.bool_), "fill": (lambda: fg.full(2, fg.tensor(1.0)), F64),
+    "tensors": (lambda: fg.linspace(fg.tensor(np.zeros(())), 1, 3), F64),
+    "booleans": (lambda: fg.ones(2, dtype=bool), np.bool_), "fill": (lambda: fg.full(2, fg.tensor(np.ones(()))), F64),
     "parameters": (lambda: fg.random.default_rng(0).normal(np.zeros(2)), F64),
     "a dtype": (lambda: fg.random.default_rng(0).random(2, np.float64), F64),
     "bits": (lambda: fg.random.default_rng(0).bernoulli(0.5, 2), np.bool_),
     "counts": (lambda: fg.random.default_rng(0).poisson(2.0, 2), np.int64),
+    "integers in lists": (lambda: fg.asarray([1, 2]), np.int64), "large": (lambda: fg.asarray([2**63, -1]), F64),
+    "a list of a given dtype": (lambda: fg.asarray([1.0], dtype=float), F64), "ints": (lambda: fg.sin([1, 2]), F64),
 }  # fmt: skip
 
 

@@ -179,7 +179,7 @@ DRAWN = {
     "multistep": (SCHEDULES.multistep(0.1, [10, 40]), 52),
     "one_cycle": (SCHEDULES.one_cycle(0.1, 250), 250),
     "piecewise": (SCHEDULES.piecewise([0.3, 0.2, 0.1], [1, 4]), 7),
-    "polynomial": (SCHEDULES.polynomial(0.1, 0.0, 300, 2.0), 301),
+    "polynomial": (SCHEDULES.polynomial(0.1, 300, 0.0, 2.0), 301),
     "step": (SCHEDULES.step(0.1, 30), 150),
     "warmup": (0.5 * SCHEDULES.warmup(SCHEDULES.cosine(0.1, 20), 5), 26),
 }

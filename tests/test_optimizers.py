@@ -353,7 +353,7 @@ def test_groups_are_updated_as_by_optimizers_of_their_own(name, how):
     groups = [
         {"params": "head.*", "frozen": True},
         {"params": "*.bias", "weight_decay": 0.0},
-        {"params": lambda path, array: array.ndim == 1, "learning_rate": fg.schedules.linear(0.5, 0.1, 3)},
+        {"params": lambda path, array: array.ndim == 1, "learning_rate": fg.schedules.linear(0.5, 3, 0.1)},
     ]
     rng = np.random.default_rng(0)
     draw = lambda: {
@@ -370,7 +370,7 @@ def test_groups_are_updated_as_by_optimizers_of_their_own(name, how):
     alone = {
         "bias": (start["body"]["bias"], weights["body"]["bias"], make(weight_decay=0.0)),
         "w": (start["body"]["w"], weights["body"]["w"], make()),
-        "scale": (start["scale"], weights["scale"], make(learning_rate=fg.schedules.linear(0.5, 0.1, 3))),
+        "scale": (start["scale"], weights["scale"], make(learning_rate=fg.schedules.linear(0.5, 3, 0.1))),
     }
     for p, w, own in alone.values():
         for _ in range(5):

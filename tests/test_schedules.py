@@ -52,16 +52,16 @@ CASES = [
     (schedules.exponential(0.3, 0.9), recurrence(0.3, lambda r, t: r * 0.9)),
     (schedules.exponential(0.3, 0.5, steps=10), [0.3 * 0.5 ** (t / 10) for t in range(N)]),
     (
-        schedules.polynomial(0.3, 0.0, 20, power=2),
+        schedules.polynomial(0.3, 20, power=2),
         recurrence(0.3, lambda r, t: r * ((1 - t / 20) / (1 - (t - 1) / 20)) ** 2 if t <= 20 else 0.0),
     ),
-    (schedules.linear(0.3, 0.1, 10), np.interp(np.arange(N), [0, 10], [0.3, 0.1])),
+    (schedules.linear(0.3, 10, 0.1), np.interp(np.arange(N), [0, 10], [0.3, 0.1])),
     (schedules.cosine(0.3, 20, 0.1), cosine_by_recurrence(0.3, 0.1, 20)),
     (schedules.cosine_restarts(0.3, 5, end_value=0.1), restarts(0.3, 0.1, 5, 1)),
     (schedules.cosine_restarts(0.3, 3, 2), restarts(0.3, 0.0, 3, 2)),
     (schedules.one_cycle(0.3, 30, 0.3, "linear", 10, 100), one_cycle(0.3, 30, 0.3, 10, 100)),
     (schedules.piecewise([0.3, 0.2, 0.1], [4, 9]), [0.3] * 4 + [0.2] * 5 + [0.1] * (N - 9)),
-    (schedules.join([0.3, schedules.linear(1.0, 0.0, 4)], [5]), [0.3] * 5 + [1, 0.75, 0.5, 0.25] + [0] * (N - 9)),
+    (schedules.join([0.3, schedules.linear(1.0, 4)], [5]), [0.3] * 5 + [1, 0.75, 0.5, 0.25] + [0] * (N - 9)),
     (
         schedules.warmup(schedules.exponential(0.3, 0.9), 4, 0.5),
         [0.15, 0.1875, 0.225, 0.2625, *(0.3 * 0.9 ** np.arange(N - 4))],
@@ -186,10 +186,10 @@ def test_arguments_out_of_range(call, error, text):
 
 MADE = [
     schedules.constant(0.1), schedules.step(1.0, 2), schedules.multistep(1.0, [1, 3]),
-    schedules.piecewise([1.0, 0.5], [2]), schedules.exponential(1.0, 0.9), schedules.polynomial(1.0, 0.1, 4, power=2),
-    schedules.linear(1.0, 0.1, 4), schedules.cosine(1.0, steps=4), schedules.cosine_restarts(1.0, 2),
+    schedules.piecewise([1.0, 0.5], [2]), schedules.exponential(1.0, 0.9), schedules.polynomial(1.0, 4, 0.1, power=2),
+    schedules.linear(1.0, 4, 0.1), schedules.cosine(1.0, steps=4), schedules.cosine_restarts(1.0, 2),
     schedules.one_cycle(1.0, 5), schedules.warmup(0.5 * schedules.cosine(0.1, 5), steps=2),
-    schedules.join([0.1, schedules.linear(1.0, 0.1, 4)], [2]), schedules.ReduceOnPlateau(0.1),
+    schedules.join([0.1, schedules.linear(1.0, 4, 0.1)], [2]), schedules.ReduceOnPlateau(0.1),
     schedules.Schedule(float),
 ]  # fmt: skip
 

@@ -582,3 +582,22 @@ def test_gathered_rows_are_those_of_numpy():
     np.testing.assert_array_equal(_core.gather_rows(big, np.array([-1])), big[[-1]])
     with pytest.raises(IndexError):
         _core.gather_rows(big, np.array([7]))
+
+
+@pytest.mark.parametrize("made", [lambda x, y: (x, y), lambda x, y: {"x": x, "y": y}], ids=["tuples", "dicts"])
+def test_a_list_of_batches_is_refused(made):
+    """Each of them would be taken for an argument of the loss."""
+    x, y = np.ones((4, 2)), np.ones(4)
+    batches = [made(x, y), made(x, y)]
+    with pytest.raises(
+        TypeError, match=r"data is a list of (tuple|dict)s, which look like batches.*lambda: iter\(data"
+    ):
+        fg.descend(lambda w, *batch: fg.sum(w), np.zeros(2), batches, optimizer="sgd", steps=1)
+    seen = []
+
+    def loss(w, *batch):
+        seen.append(len(batch))
+        return fg.sum(w**2)
+
+    fg.descend(loss, np.zeros(2), lambda: iter(batches), optimizer="sgd", epochs=1, compile=False)
+    assert set(seen) == {len(made(x, y)) if isinstance(made(x, y), tuple) else 1}

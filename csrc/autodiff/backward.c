@@ -387,7 +387,8 @@ static int propagate(backward_pass *p, fg_node *n)
  * calls its own function would otherwise never end. */
 static int sweep(backward_pass *p, int n_y, const fg_tensor *y, const fg_tensor *cotangent, int retain, int recorded)
 {
-    int status = recorded && p->n ? mark_between(p, n_y, y) : FG_OK;
+    int status = recorded && p->n ? mark_between(p, n_y, y) : FG_OK, within = p->thread->in_pass;
+    p->thread->in_pass = 1;
     p->thread->grad_enabled = recorded;
     for (int i = 0; !status && i < n_y; i++)
         if (y[i].node)
@@ -399,6 +400,7 @@ static int sweep(backward_pass *p, int n_y, const fg_tensor *y, const fg_tensor 
         if (!retain && !recorded)
             fg_node_spend(n);
     }
+    p->thread->in_pass = within;
     return status;
 }
 

@@ -223,8 +223,11 @@ int fg_push(int n_y, const fg_tensor *y, int n, fg_node *const *wrt, const fg_te
         if (place >= 0)
             p.last_read[place] = p.count;
     }
+    int within = fg_thread.in_pass;
+    fg_thread.in_pass = 1;
     for (int64_t k = 0; !status && k < p.count; k++)
         status = push_node(&p, k, how, rule, context);
+    fg_thread.in_pass = within;
     for (int i = 0; !status && i < n_y; i++) {
         int64_t place = y[i].node ? place_of(&p, y[i].node) : -1;
         if (place >= 0 && p.tangent[place].array)

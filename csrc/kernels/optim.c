@@ -1,8 +1,8 @@
 /* optim.c: the updates of the optimizers (optim.def), and the test for values that are not finite.
  *
  * Each update is one loop over the elements of a parameter, its gradient and the optimizer's state. The file includes
- * itself once per dtype. Loops carry `omp simd` because p, g and the state may not be told apart by the compiler. What a
- * loop stores it has in a variable and never reads back: a load just after the store waits for it where vectors lie
+ * itself once per dtype. Loops carry `omp simd` because p, g and the state may not be told apart by the compiler. What
+ * a loop stores it has in a variable and never reads back: a load just after the store waits for it where vectors lie
  * across two cache lines, as in NumPy's large arrays, which begin 16 bytes after a page.
  */
 #ifndef REAL

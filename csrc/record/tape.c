@@ -182,7 +182,7 @@ void fg_leaf_abandon(fg_node *leaf)
 /* Save a value for the backward pass: a copy, where others may write its memory. */
 static int save(fg_array *x, fg_array **saved, uint32_t *version)
 {
-    if (fg_array_root(x)->externally_mutable) {
+    if (fg_array_root(x)->externally_mutable && !x->live) {
         if (!(x = fg_array_copy(x)))
             return FG_NO_MEMORY;
     } else {

@@ -67,6 +67,14 @@ static int add_value(fg_program *p, fg_array *x, origin from)
 
 static int keeps_instructions(const fg_program *p) { return p->what != FG_PROGRAM; }
 
+/* Will the elements of x, which is a constant, be there as they are? Others may write its memory later; live memory is
+ * shared as a whole, so that traces around this one know it by its array, but not a part of it. */
+static int keeps_its_elements(const fg_array *x)
+{
+    const fg_array *root = fg_array_root(x);
+    return root->live ? x == root : !root->externally_mutable;
+}
+
 /* A constant keeps the elements that it has at this moment, even where others may write the memory later: then it is a
  * copy. */
 static int add_constant(fg_program *p, fg_array *x, fg_node *node)
@@ -75,7 +83,7 @@ static int add_constant(fg_program *p, fg_array *x, fg_node *node)
         fg_fail(FG_BAD_TAPE, "compile: a program reads a value of another trace, which is none of its inputs");
         return -1;
     }
-    fg_array *copy = fg_array_root(x)->externally_mutable ? fg_array_copy(x) : fg_array_ref(x);
+    fg_array *copy = keeps_its_elements(x) ? fg_array_ref(x) : fg_array_copy(x);
     int v = copy ? add_value(p, copy, CONSTANT) : -1;
     if (v >= 0 && node)
         values_of(p)[v].node = fg_node_ref(node);
@@ -233,6 +241,25 @@ int fg_trace_input(fg_array *x)
     return add_value(fg_thread.trace, x, INPUT) < 0 ? FG_NO_MEMORY : FG_OK;
 }
 
+int fg_trace_live_input(fg_array *x)
+{
+    x->live = 1;
+    x->externally_mutable = 0;
+    x->traced_in = 0;
+    return fg_trace_input(x);
+}
+
+int fg_program_reads(const fg_program *p, int v)
+{
+    for (int i = 0; i < p->operands.n; i++)
+        if (((const int *)p->operands.item)[i] == v)
+            return 1;
+    for (int i = 0; i < p->n_out; i++)
+        if (p->out[i] == v)
+            return 1;
+    return 0;
+}
+
 static int within_body(void)
 {
     const fg_program *p = fg_thread.trace;
@@ -253,10 +280,15 @@ static int is_staged(int op, const int64_t *attr)
            (op == FG_OP_while_loop && within_body());
 }
 
+/* Does an operation on x become an instruction? On live memory it does in a pass over the tape, whose values nobody
+ * asks for: what it computes of such memory and of constants is to follow the memory. The function's own operations on
+ * it run. */
+static int is_operand_of_trace(const fg_array *x) { return fg_traced(x) || (x->live && fg_thread.in_pass); }
+
 int fg_trace_is_abstract(const fg_call *c)
 {
     for (int i = 0; i < c->n_in; i++)
-        if (c->in[i].array && fg_traced(c->in[i].array))
+        if (c->in[i].array && is_operand_of_trace(c->in[i].array))
             return 1;
     return is_staged(c->op, c->attr);
 }
@@ -315,7 +347,7 @@ int fg_trace_append(const fg_call *c, fg_array *y)
     fg_program *p = is_staged(c->op, c->attr) ? fg_thread.trace : NULL;
     int status = FG_OK;
     for (int i = 0; i < c->n_in && !status; i++) {
-        if (!c->in[i].array || !fg_traced(c->in[i].array))
+        if (!c->in[i].array || !is_operand_of_trace(c->in[i].array))
             continue;
         fg_program *owner = owner_of(c->in[i].array);
         if (!owner)
@@ -338,7 +370,7 @@ static void mark_leaked(const fg_program *p)
 {
     for (int i = 0; i < p->values.n; i++) {
         fg_array *x = values_of(p)[i].array;
-        if (values_of(p)[i].from != CONSTANT && x->refs > 1)
+        if (values_of(p)[i].from != CONSTANT && fg_traced(x) && x->refs > 1)
             x->trace = FG_TRACE_ENDED;
     }
 }
@@ -362,6 +394,21 @@ void fg_trace_abort(void)
         fg_values_release(p, 0);
         fg_program_free(p);
     }
+}
+
+/* From the end of the trace on live inputs are abstract as the others are. */
+static int forget_elements(fg_program *p)
+{
+    for (int i = 0; i < p->n_in; i++) {
+        value *v = &values_of(p)[i];
+        fg_array *x = fg_traced(v->array) ? v->array : fg_array_abstract(v->array->shape, v->array->dtype);
+        if (!x)
+            return fg_failed();
+        if (x != v->array)
+            fg_array_unref(v->array);
+        v->array = x;
+    }
+    return FG_OK;
 }
 
 int fg_trace_end(int n_out, fg_array *const *out, int n_gradients, fg_program **made)
@@ -389,6 +436,11 @@ int fg_trace_end(int n_out, fg_array *const *out, int n_gradients, fg_program **
     }
     for (int i = 0; i < p->values.n; i++)
         fg_value_restore_number(&values_of(p)[i]);
+    if ((status = forget_elements(p))) {
+        fg_values_release(p, 0);
+        fg_program_free(p);
+        return status;
+    }
     *made = p;
     return FG_OK;
 }

@@ -16,7 +16,7 @@ cdef cnp.ndarray with_dtype(x, dtype, str name):
         x = view_of((<Tensor>x).t.array, False)
     cdef cnp.ndarray a = as_ndarray(x, name)
     if dtype is None:
-        return a
+        return in_default_dtype(a, x) if default_was_set and type(x) is float else a
     wanted = DTYPES[dtype_number(np.dtype(dtype))]
     if wanted.kind == "u" and a.dtype.kind == "f" and type(x) in (list, tuple):
         # Integers beyond int64 beside others, which NumPy takes for float64 where no dtype is given.

@@ -163,25 +163,31 @@ def instructions_evaluate(list instructions, dict values, set batched, set speci
     cdef tuple attr
     cdef int op, k
     cdef bint tracks = False, any_batched
+    global fg_in_pass
+    cdef int within = fg_in_pass
     for x in values.values():
         tracks = tracks or x.requires_grad
     values[-1] = None                           # a missing operand
-    for op, y, operands, tracked, attr, last in instructions:
-        if y in values:
-            continue
-        xs, flags, any_batched = [], [], False
-        for k in range(len(operands)):
-            x = values[operands[k]]
-            if tracks and not tracked[k] and x is not None and type(x) is not dict and x.requires_grad:
-                x = x.detach()
-            xs.append(x)
-            flags.append(operands[k] in batched)
-            any_batched = any_batched or flags[k]
-        values[y] = special(op, y, xs, flags, attr) if any_batched or op in special_ops else apply_op(op, xs, attr)
-        if any_batched:
-            batched.add(y)
-        for v in last:
-            del values[v]
+    fg_in_pass = True
+    try:
+        for op, y, operands, tracked, attr, last in instructions:
+            if y in values:
+                continue
+            xs, flags, any_batched = [], [], False
+            for k in range(len(operands)):
+                x = values[operands[k]]
+                if tracks and not tracked[k] and x is not None and type(x) is not dict and x.requires_grad:
+                    x = x.detach()
+                xs.append(x)
+                flags.append(operands[k] in batched)
+                any_batched = any_batched or flags[k]
+            values[y] = special(op, y, xs, flags, attr) if any_batched or op in special_ops else apply_op(op, xs, attr)
+            if any_batched:
+                batched.add(y)
+            for v in last:
+                del values[v]
+    finally:
+        fg_in_pass = within
     return values
 
 

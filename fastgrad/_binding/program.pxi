@@ -70,6 +70,8 @@ cdef class Trace(Nested):
     cdef fg_trace_kind what
     cdef uint32_t number        # of the trace
     cdef readonly dict compounds
+    cdef dict live              # of a program: by its address, a tensor on each array that is a live input, and a hash
+                                # of the elements that it had when the trace began; or None
 
     def __init__(self, str of="program"):
         self.what = FG_PROGRAM if of == "program" else FG_MAPPED if of == "mapped" else FG_BODY
@@ -88,10 +90,16 @@ cdef class Trace(Nested):
         self.close()
 
     cdef void close(self) noexcept:
+        cdef fg_array *x
         self.leave(TRACES)
         if self.number and fg_trace_number() == self.number:
             fg_trace_abort()
         self.number = 0
+        if self.live is not None:
+            for tensor, _ in self.live.values():
+                x = (<Tensor>tensor).t.array
+                x.live, x.externally_mutable = False, True
+            self.live = None
 
     def __dealloc__(self):
         self.close()
@@ -104,6 +112,45 @@ def register_compound(number, compound):
     while trace != NULL:
         (<Trace>trace).compounds[number] = compound
         trace = (<Trace>trace).outer
+
+
+cdef fg_array *live_array(cnp.ndarray a) except? NULL:
+    """The array of the core for the memory of a, a new reference, if that is a live input of a trace of this thread.
+    Where the function has written to it, as to a buffer of its own, what is there is a constant as any other."""
+    cdef void *trace = innermost(TRACES)
+    cdef fg_array *x
+    while trace != NULL:
+        if (<Trace>trace).live is not None:
+            found = (<Trace>trace).live.get(<size_t>cnp.PyArray_DATA(a))
+            if found is not None:
+                x = (<Tensor>(<tuple>found)[0]).t.array
+                if (cnp.PyArray_CheckExact(a) and number_of(a) == x.dtype and cnp.PyArray_ISCARRAY_RO(a)
+                        and has_shape(a, x.shape) and <uint64_t>(<tuple>found)[1] == hash_of_elements(a)):
+                    return fg_array_ref(x)
+        trace = (<Trace>trace).outer
+    return NULL
+
+
+cdef uint64_t hash_of_elements(cnp.ndarray a) noexcept:
+    """Of an array of at least 32 bytes: those up to a multiple of 32, and the last 32."""
+    cdef Py_ssize_t n = cnp.PyArray_NBYTES(a)
+    cdef const char *data = <const char *>cnp.PyArray_DATA(a)
+    return hash_of_both(fg_hash(n - n % 32, data), fg_hash(32, data + n - 32))
+
+
+cdef bint has_shape(cnp.ndarray a, fg_shape *s):
+    cdef int i
+    if cnp.PyArray_NDIM(a) != s.ndim:
+        return False
+    for i in range(s.ndim):
+        if cnp.PyArray_DIM(a, i) != s.dim[i]:
+            return False
+    return True
+
+
+def is_live(Tensor x not None):
+    """Whether x is, as a whole, memory that replays of the program being traced read anew."""
+    return x.t.array.live != 0
 
 
 def tracing():
@@ -154,8 +201,24 @@ def trace_input(cnp.ndarray a, bint weak=False):
     return r
 
 
-def trace_end(list results, bint numbers=True, int n_gradients=0):
-    """End the trace: a Program that computes these tensors.
+def trace_live(Trace trace not None, list arrays not None):
+    """After all other inputs, make the memory of these float ndarrays inputs of the program being traced, of which each
+    replay reads the elements that they have then. Returns those of the arrays that are, in the order of the inputs."""
+    cdef list taken = []
+    cdef Tensor x
+    trace.live = {}
+    for a in arrays:
+        address = <size_t>cnp.PyArray_DATA(<cnp.ndarray>a)
+        if address not in trace.live:
+            x = wrap_array(array_from(a, share=True))
+            trace.live[address] = x, hash_of_elements(a)
+            check(fg_trace_live_input(x.t.array))
+            taken.append(a)
+    return taken
+
+
+def trace_end(list results, bint numbers=True, int n_gradients=0, list live=None):
+    """End the trace: a Program that computes these tensors, with what ``trace_live`` returned.
 
     Results without axes come as numbers, or with ``numbers=False`` as ndarrays. The last ``n_gradients``
     results stay in the program for its optimizer.
@@ -170,9 +233,16 @@ def trace_end(list results, bint numbers=True, int n_gradients=0):
     status = fg_trace_end(n, out, n_gradients, &made.program)
     PyMem_Free(out)
     check(status)
+    made.n_in = fg_program_describe(made.program).n_in
+    made.live = [] if live is None else live
+    made.n_args = made.n_in - len(made.live)
+    for i in range(len(made.live)):
+        if not fg_program_reads(made.program, made.n_args + i):
+            made.live[i] = None
+    while made.live and made.live[-1] is None:
+        made.live.pop()
     check(fg_program_compile(made.program))
     facts = fg_program_describe(made.program)
-    made.n_in = facts.n_in
     made.n_out, made.n_gradients = n - n_gradients, n_gradients
     made.numbers = numbers
     made.weak = [(<Tensor>x).t.array.weak for x in results]
@@ -190,6 +260,8 @@ cdef class Program:
 
     cdef fg_program *program
     cdef int n_in, n_out
+    cdef int n_args             # of the inputs, those that a call gives
+    cdef readonly list live     # the ndarrays that are the next ones, which each replay reads anew; None: nothing does
     cdef int n_gradients        # further outputs: of a training step, the gradients by the parameters, its first inputs
     cdef bint numbers           # results without axes are returned as numbers instead of ndarrays:
     cdef list weak              # as Python's where this says that they stand for such, else as NumPy's
@@ -214,9 +286,9 @@ cdef class Program:
         cdef fg_replay *r
         cdef int i
         kept = []
-        if len(inputs) != self.n_in:
-            raise ValueError(f"program: expected {self.n_in} input{'s' * (self.n_in != 1)}, got {len(inputs)}")
-        for i in range(self.n_in):
+        if len(inputs) != self.n_args:
+            raise ValueError(f"program: expected {self.n_args} input{'s' * (self.n_args != 1)}, got {len(inputs)}")
+        for i in range(self.n_args):
             a = inputs[i]
             if not fits(a, fg_program_input_dtype(self.program, i), fg_program_input_shape(self.program, i)):
                 if i < self.n_gradients:
@@ -227,7 +299,7 @@ cdef class Program:
                                      f"{shape_tuple(fg_program_input_shape(self.program, i))}, got {a.shape}")
             kept.append(a)
         r = self.take()
-        for i in range(self.n_in):
+        for i in range(self.n_args):
             hold_input(r, i, kept[i])
         return r
 
@@ -239,7 +311,21 @@ cdef class Program:
         cdef fg_replay *r = fg_replay_take(self.program)
         if r == NULL:
             fail(FG_NO_MEMORY)
+        if self.live:
+            self.hold_live(r)
         return r
+
+    cdef int hold_live(self, fg_replay *r) except -1:
+        cdef int i = self.n_args
+        for a in self.live:
+            if a is not None:
+                if not fits(a, fg_program_input_dtype(self.program, i), fg_program_input_shape(self.program, i)):
+                    self.give(r)
+                    raise TraceError("compile: an array that the function reads from outside its arguments has another "
+                                     "shape or dtype than it had when the function was traced: pass it as an argument")
+                hold_input(r, i, a)
+            i += 1
+        return 0
 
     cdef void give(self, fg_replay *r) noexcept:
         """Release the inputs and give the replay back to the program."""
@@ -333,7 +419,13 @@ cdef class Program:
         return a
 
     def same_as(self, Program other not None):
-        """Whether both compute the same from the same constants."""
+        """Whether both compute the same from the same constants, and read the same memory."""
+        cdef Py_ssize_t i
+        if len(self.live) != len(other.live):
+            return False
+        for i in range(len(self.live)):
+            if self.live[i] is not other.live[i]:
+                return False
         return fg_program_equal(self.program, other.program) != 0
 
     def release_memory(self):
@@ -406,7 +498,7 @@ cdef class Program:
             body = Program.__new__(Program)
             body.program = fg_program_ref(fg_program_body(self.program, i, k))
             facts = fg_program_describe(body.program)
-            body.n_in, body.n_out = facts.n_in, facts.n_out
+            body.n_in, body.n_args, body.n_out, body.live = facts.n_in, facts.n_in, facts.n_out, []
             found.append(body)
             k += 1
         return found

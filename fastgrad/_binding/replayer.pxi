@@ -24,10 +24,13 @@ cdef class Entry:
     cdef readonly object rebuild, signature
     cdef object default_dtype               # that held when it was traced
     cdef public bint confirmed
+    cdef readonly bint is_whole             # the results of the program are all that a call returns
     cdef readonly long long used
     cdef Guard guard, keywords  # of the tuple of arguments and the dict of keywords; None: only _slowly can decide
 
-    def __cinit__(self, Program program not None, rebuild, Guard guard, signature, Watch watch):
+    def __cinit__(self, Program program not None, rebuild, Guard guard, signature, Watch watch,
+                  bint is_whole=False):
+        self.is_whole = is_whole
         self.program, self.rebuild, self.watch, self.confirmed = program, rebuild, watch, True
         self.default_dtype = default_here()
         if guard is not None:
@@ -226,12 +229,12 @@ cdef class Replayer:
         if last is None or fg_trace_here() or not last.holds():
             return NULL
         program = last.program
-        if (program.n_in != n + len(arrays) or program.n_gradients != n_gradients or number_of(rows) != FG_INT64
+        if (program.n_args != n + len(arrays) or program.n_gradients != n_gradients or number_of(rows) != FG_INT64
                 or not cnp.PyArray_ISCARRAY_RO(rows)):
             return NULL
         r = program.take()
         try:
-            for i in range(program.n_in):
+            for i in range(program.n_args):
                 if i >= n:
                     found = gather(program, r, i, arrays[i - n], rows)
                 elif found := fits(leaves[i], fg_program_input_dtype(program.program, i),

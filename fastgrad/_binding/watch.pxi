@@ -11,7 +11,7 @@ cdef extern from "Python.h":
 
 cdef enum:
     WATCHES_CELL, WATCHES_ITEM, WATCHES_SLOT, WATCHES_CODE, WATCHES_LIST, WATCHES_ITEMS, WATCHES_OBJECTS, WATCHES_DICT
-    WATCHES_SIZE, WATCHES_ARRAY, WATCHES_PIECES
+    WATCHES_SIZE, WATCHES_ARRAY, WATCHES_PIECES, WATCHES_MEMORY
 
 cdef dict WATCHES = {"cell": WATCHES_CELL, "item": WATCHES_ITEM, "slot": WATCHES_SLOT, "code": WATCHES_CODE,
                      "list": WATCHES_LIST, "items": WATCHES_ITEMS, "objects": WATCHES_OBJECTS, "dict": WATCHES_DICT,
@@ -23,6 +23,7 @@ cdef enum:
     SMALL = 1024            # bytes of an array that is compared whole at each call; of a larger one
     PIECE = 256             # so many at each call, at another place each time,
     MOST_PIECES = 4096      # of at most so many places; up to a megabyte they are the whole array
+    CONFIRMED = 2           # traces, each after all of an array has changed, that show that only replays read it
 
 
 cdef struct fg_place:
@@ -31,8 +32,10 @@ cdef struct fg_place:
     PyObject *key               # of an item: the key; of a slot: its descriptor
     PyObject *value             # what was found there; of a container, a tuple of its items
     char *bytes                 # of an array: a copy of its elements, or of pieces of them hashes
-    Py_ssize_t size, pieces, piece  # of an array: the bytes of its elements, how many pieces, and their bytes
+    Py_ssize_t size, pieces, piece  # of an array: the bytes of its elements, how many pieces, and their bytes,
+    Py_ssize_t apart, next      # the bytes from one to the next, and which one the next call compares
     bint differs                # a piece was found that differs
+    int confirmed               # of live memory, how many new traces after a change of all of it gave the same program
 
 
 cdef Py_ssize_t bytes_of(object x):
@@ -46,7 +49,8 @@ cdef Py_ssize_t bytes_of(object x):
 
 cdef inline Py_ssize_t begin_of(fg_place *p, Py_ssize_t k):
     """Where piece k begins: the first with the array, and the last ends with it."""
-    return k * (p.size - p.piece) // (p.pieces - 1) if p.pieces > 1 else 0
+    cdef Py_ssize_t begin = k * p.apart, last = p.size - p.piece
+    return begin if begin < last else last
 
 
 cdef int copy_or_compare(fg_place *p, Py_ssize_t k, bint copy) except -1:
@@ -122,11 +126,14 @@ cdef class Watch:
     object, the "code" of a function, a "list", set or deque ("items"), "dict" or array of "objects" by its items, the
     "size" of a dict, the elements of an "array". Of an array of more than SMALL bytes each call compares one piece, the
     next one each time. No code of the user's runs in a comparison.
+
+    Where replays read an array anew (`Program.live`), a change of it matters only if the function also reads elements
+    of it in another way, as for a branch or by NumPy's functions. A new trace tells: where it gives the same program,
+    what is there is what was there when it was traced (`renew`).
     """
 
     cdef fg_place *places
     cdef int n
-    cdef Py_ssize_t turn        # counts the calls: which pieces are compared next
     cdef list held, names
 
     def __cinit__(self):
@@ -150,7 +157,8 @@ cdef class Watch:
             if identity_of(holder, key) in known:
                 continue
             p = &self.places[self.n]
-            p[0] = fg_place(WATCHES[kind], <PyObject *>holder, <PyObject *>key, <PyObject *>value, NULL, 0, 0, 0, False)
+            p[0] = fg_place(WATCHES[kind], <PyObject *>holder, <PyObject *>key, <PyObject *>value, NULL, 0, 0, 0, 0, 0,
+                            False, 0)
             if value is ABSENT:
                 p.value = NULL
             self.held.append([holder, key, value])
@@ -177,6 +185,7 @@ cdef class Watch:
             p.pieces = (p.size + PIECE - 1) // PIECE
             if p.pieces > MOST_PIECES:
                 p.pieces = MOST_PIECES
+            p.apart = (p.size - p.piece + p.pieces - 2) // (p.pieces - 1)
         # Hashes, as every program has a watch of its own, and may read many large arrays.
         p.bytes = <char *>PyMem_Malloc(p.size if p.kind == WATCHES_ARRAY else p.pieces * sizeof(uint64_t))
         if p.bytes == NULL:
@@ -221,8 +230,12 @@ cdef class Watch:
                 return False
             if p.kind == WATCHES_ARRAY:
                 return copy_or_compare(p, 0, False)
-            p.differs = p.differs or not copy_or_compare(p, self.turn % p.pieces, False)
+            if not p.differs:
+                p.differs = not copy_or_compare(p, p.next, False)
+                p.next = p.next + 1 if p.next + 1 < p.pieces else 0
             return not p.differs
+        elif p.kind == WATCHES_MEMORY:
+            return bytes_of(<object>p.holder) == p.size
         else:
             try:
                 value = (<object>p.key).__get__(<object>p.holder, type(<object>p.holder))
@@ -234,7 +247,6 @@ cdef class Watch:
     cpdef bint holds(self) except -1:
         """Whether everything is as it was, as far as this call compares it."""
         cdef int i
-        self.turn += 1
         for i in range(self.n):
             if not self.is_same(i):
                 return False
@@ -244,6 +256,45 @@ cdef class Watch:
         """The names of the places that are not as they were. For each, whether earlier calls may have missed the
         change: that of an array of which calls compare pieces, and of which some pieces are as they were."""
         return [(self.names[i], self.is_partly_same(i)) for i in range(self.n) if not self.is_same(i)]
+
+    def arrays(self):
+        """The ndarrays of floats that calls compare piece by piece, whose memory replays may read anew."""
+        return [<object>self.places[i].holder for i in range(self.n) if is_readable_anew(&self.places[i])]
+
+    def are_live(self, Program program not None):
+        """Whether nothing has changed but elements of arrays that replays of this program read anew."""
+        cdef int i
+        for i in range(self.n):
+            if not self.is_same(i) and not self.is_live(i, program):
+                return False
+        return True
+
+    cdef bint is_live(self, int i, Program program) except -1:
+        cdef fg_place *p = &self.places[i]
+        if p.kind != WATCHES_PIECES or not cnp.PyArray_CheckExact(<object>p.holder):
+            return False
+        if bytes_of(<object>p.holder) != p.size:
+            return False
+        for a in program.live:
+            if a is not None and cnp.PyArray_DATA(<cnp.ndarray>a) == cnp.PyArray_DATA(<cnp.ndarray>p.holder):
+                return True
+        return False
+
+    def renew(self):
+        """Take what is there for what was there when the program was traced, as a new trace has given the same one. If
+        that has happened CONFIRMED times after a change of all of an array, its elements are no longer compared."""
+        cdef int i
+        cdef fg_place *p
+        cdef Py_ssize_t k
+        for i in range(self.n):
+            p = &self.places[i]
+            if p.kind == WATCHES_PIECES and p.differs:
+                p.confirmed += not self.is_partly_same(i)
+                for k in range(p.pieces):
+                    copy_or_compare(p, k, True)
+                p.differs = False
+                if p.confirmed >= CONFIRMED:
+                    p.kind = WATCHES_MEMORY
 
     cdef bint is_partly_same(self, int i) except -1:
         cdef fg_place *p = &self.places[i]
@@ -279,6 +330,14 @@ cdef class Watch:
             if not self.is_same(i) and (self.places[i].kind > WATCHES_SLOT or not is_constant(self.held[i][2])):
                 return False
         return True
+
+
+cdef bint is_readable_anew(fg_place *p):
+    if p.kind != WATCHES_PIECES or not cnp.PyArray_CheckExact(<object>p.holder):
+        return False
+    a = <cnp.ndarray><object>p.holder
+    return cnp.PyArray_ISCARRAY_RO(a) and 0 <= number_of(a) <= FG_FLOAT64 and not (
+        not cnp.PyArray_ISWRITEABLE(a) and is_frozen(a))
 
 
 cdef tuple identity_of(holder, key):

@@ -223,10 +223,12 @@ class Compiled(_core.Replayer):
         return None if signature is None else self.try_run_into(args, into, signature)
 
     def traced(self, *args: Any) -> Traced:
-        """What a call with these arguments replays, and on what; traced now if there is none."""
+        """A program for a call with these arguments, which reads nothing from outside when it runs."""
         call = self._call(args, {})
-        entry = self._entry(call, self._signature_of_call(args, {}))
-        assert entry is not None  # as it is not bounded
+        check = PurityCheck(self._f, call.inputs)
+        entry = self._trace(call, alone=True)
+        if check.suspect():
+            self._confirm(entry, call, alone=True)
         places = self.static_places(len(args))
         dynamic = {i: a for i, a in enumerate(args) if i not in places}
         return Traced(self._f, entry.program, dynamic, call.inputs, entry.rebuild)
@@ -307,10 +309,13 @@ class Compiled(_core.Replayer):
         code, which may call this function again. So there is no lock; what is kept is replaced as a whole.
         """
         key = call.key()
-        entry, place, changed = self._find(key)
+        entry, place, changed, suspects = self._find(key)
         if entry is None:
             if changed and self._changes_too_often(changed) and bounded:
                 return None
+            if suspects:
+                entry = self._still_serving(suspects, call)
+        if entry is None:
             if bounded and not self._is_worth_tracing(hash(key) if signature is None else signature):
                 return None
             if not self._trace_twice:
@@ -338,31 +343,56 @@ class Compiled(_core.Replayer):
         self._remember(None if self._verify or not entry.confirmed else entry)
         return entry
 
-    def _find(self, key: Any) -> tuple[Entry | None, Any, str]:
+    def _find(self, key: Any) -> tuple[Entry | None, Any, str, dict[Any, Entry]]:
         """The entry for calls of this key with what f reads from outside as it is, or None; then the place where a new
-        one is to be kept, and the name of something outside that has changed, "" if there is no entry of this key."""
+        one is to be kept, the name of something outside that has changed, "" if there is no entry of this key, and, by
+        their places, entries that may still serve, as only memory has changed that their replays read anew."""
         entries, place, changed = self._entries, None, ""
-        known = []
+        known, suspects = [], {}
         for number in range(_VARIANTS):
             entry = entries.get((key, number))
             if entry is None:
                 place = place or (key, number)
                 break
             if entry.holds():
-                return entry, None, ""
+                return entry, None, "", {}
             assert entry.watch is not None
-            for changed, is_late in entry.watch.changes():
-                if is_late:
-                    self._drop((key, number))
-                    raise TraceError(
-                        f"compile: elements of {changed}, a large array that the function reads from outside its "
-                        "arguments, were changed, perhaps several calls ago, and results since then may be wrong: pass "
-                        "the array as an argument"
-                    )
+            if entry.program.live and entry.watch.are_live(entry.program):
+                suspects[key, number] = entry
+            else:
+                self._refuse_late_changes(entry, (key, number))
+            changed = next(iter(entry.watch.changes()), (changed, False))[0]
             if not entry.watch.is_of_constants():  # what was there before will hardly come back
                 place = place or (key, number)
             known.append(entry)
-        return None, place or (key, min(range(_VARIANTS), key=lambda i: known[i].used)), changed
+        return None, place or (key, min(range(_VARIANTS), key=lambda i: known[i].used)), changed, suspects
+
+    def _refuse_late_changes(self, entry: Entry, place: Any) -> None:
+        """TraceError if elements outside have changed and calls since then may have missed it."""
+        assert entry.watch is not None
+        for changed, is_late in entry.watch.changes():
+            if is_late:
+                self._drop(place)
+                raise TraceError(
+                    f"compile: elements of {changed}, a large array that the function reads from outside its "
+                    "arguments, were changed, perhaps several calls ago, and results since then may be wrong: pass "
+                    "the array as an argument"
+                )
+
+    def _still_serving(self, suspects: dict[Any, Entry], call: _Call) -> Entry | None:
+        """The one of these entries, by their places, whose program a new trace gives, too, though memory outside has
+        changed that replays read anew: then nothing else depends on it, and no result was wrong. If there is none,
+        None, or TraceError if results may have been wrong."""
+        with _undone_on_failure(PurityCheck(self._f, call.inputs, keep=True)):
+            again = self._trace(call)
+        for entry in suspects.values():
+            if again.is_whole and again.program.same_as(entry.program):
+                assert entry.watch is not None
+                entry.watch.renew()
+                return entry
+        for place, entry in suspects.items():
+            self._refuse_late_changes(entry, place)
+        return None
 
     def _drop(self, place: Any) -> None:
         """Forget one program."""
@@ -393,15 +423,14 @@ class Compiled(_core.Replayer):
             if self._replace(old, new):
                 return
 
-    def _confirm(self, entry: Entry, call: _Call) -> None:
+    def _confirm(self, entry: Entry, call: _Call, alone: bool = False) -> None:
         """Trace f once more; TraceError if the program differs, or f has a side effect that no replay would have."""
         check = PurityCheck(self._f, call.inputs, keep=True)
         entry.program.release_memory()  # a trace beside it would need more memory than an eager run
         with _undone_on_failure(check):
-            self._compare_with_a_second_trace(entry, call, check)
+            self._compare_with_a_second_trace(entry, self._trace(call, alone=alone), call, check)
 
-    def _compare_with_a_second_trace(self, entry: Entry, call: _Call, check: PurityCheck) -> None:
-        again = self._trace(call)
+    def _compare_with_a_second_trace(self, entry: Entry, again: Entry, call: _Call, check: PurityCheck) -> None:
         changes = check.changes()
         if changes:
             raise TraceError(
@@ -424,10 +453,12 @@ class Compiled(_core.Replayer):
                 f"repeat{check.place}: change it outside of the function, or give compile=False"
             )
 
-    def _trace(self, call: _Call, signature: int | None = None) -> Entry:
+    def _trace(self, call: _Call, signature: int | None = None, alone: bool = False) -> Entry:
+        """A new entry for a call. ``alone``: its program is to have all that it reads as constants."""
         outside = watch(self._f, call.constants())
-        with _core.Outermost(), _core.Trace():
+        with _core.Outermost(), _core.Trace() as trace:
             inputs = [_core.trace_input(leaf.array, leaf.number is not None) for leaf in call.leaves]
+            live = _core.trace_live(trace, outside.arrays()) if outside is not None and not alone else []
             try:
                 result = call.on(self._f, inputs)
             except (TypeError, AttributeError) as error:
@@ -435,11 +466,12 @@ class Compiled(_core.Replayer):
                 raise
             leaves, shape = tree.flatten(result)
             wanted = _results(result, leaves)
-            program = _core.trace_end(wanted, numbers=not self._trace_twice, n_gradients=self.n_gradients)
+            program = _core.trace_end(wanted, numbers=not self._trace_twice, n_gradients=self.n_gradients, live=live)
         if outside is not None:
             watch_what_was_made(outside, self._f, call.constants())
             call.changed = outside.forget_changes()  # by f itself, such as those of a counter
-        return Entry(program, _rebuilder(shape, leaves), call.guard(), signature, outside)
+        is_whole = all(isinstance(leaf, Tensor) for leaf in leaves)
+        return Entry(program, _rebuilder(shape, leaves), call.guard(), signature, outside, is_whole)
 
     def _checked(self, result: Any) -> Any:
         """The result of an eager run as a replay would return it; TypeError if that could not."""
@@ -539,13 +571,14 @@ def compile(
     A branch on a value, ``float(x)``, ``x.numpy()`` or an index by a boolean mask inside f raise TraceError, a
     TypeError that names the line: their result would be frozen into the program. Numbers, attributes, functions and
     arrays that f reads from outside its arguments are constants, which each call compares with what they were: where
-    one has changed, f is traced again. A change of a few elements of an array of more than 1024 bytes may be found
-    later, and raises TraceError then (docs/compile.md). Random numbers that are not those of ``fastgrad.random`` would
-    be constants, too, and a write to an array from outside would happen once. Where f has drawn or written in this way,
-    or reaches a clock or an iterator, it is traced twice, and TraceError is raised if it draws or writes again, or the
-    traces differ. A tensor that f stores elsewhere than in its result raises RuntimeError when it is used. A program
-    leaves out what no result needs: an index out of range there raises IndexError while f is traced, and not in a
-    replay.
+    one has changed, f is traced again. Operations on large arrays of floats read these anew at each call. What f makes
+    of an array of more than 1024 bytes by itself, as by NumPy's functions, is a constant; a change of a few elements
+    may be found later, and raises TraceError if it makes another program (docs/compile.md). Random numbers that are not
+    those of ``fastgrad.random`` would be constants, too, and a write to an array from outside would happen once. Where
+    f has drawn or written in this way, or reaches a clock or an iterator, it is traced twice, and TraceError is raised
+    if it draws or writes again, or the traces differ. A tensor that f stores elsewhere than in its result raises
+    RuntimeError when it is used. A program leaves out what no result needs: an index out of range there raises
+    IndexError while f is traced, and not in a replay.
 
     Raises TypeError if f is no function, ValueError for a maxsize below 1, for names that f's parameters lack, and for
     another word than these as native. A

@@ -98,7 +98,10 @@ class Body:
         drawing = [(op, y) for op, y, _, _, attr, _ in self.instructions if self.trace.draws(op, attr)]
         self.drawn = [y for _, y in drawing]
         self.opaque = any(op in CONTROL_FLOW_OPS for op, _ in drawing)  # an inner loop draws: its draws are not seen
-        self.closure = [v for v, x in self.constants.items() if v in needed and (x.requires_grad or _core.traced(x))]
+        self.closure = [
+            v for v, x in self.constants.items()
+            if v in needed and (x.requires_grad or _core.traced(x) or _core.is_live(x))
+        ]  # fmt: skip
         ops = {op for op, *_ in self.instructions}
         integers = any(dtype.kind in "iu" for dtype in [*self.dtypes, *[x.dtype for x in self.constants.values()]])
         self.may_fail = not ops.isdisjoint(_MAY_FAIL | _FAIL_FOR_INTEGERS if integers else _MAY_FAIL)

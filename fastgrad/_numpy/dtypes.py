@@ -24,10 +24,13 @@ def set_default_dtype(dtype: Any) -> None:
     """Let float32 or float64 be the dtype of what is made without one, in all threads; None: NumPy's rules again.
 
     It is taken by ``zeros``, ``ones``, ``empty``, ``eye``, ``identity``, ``tri``, by ``full`` of a Python float, by
-    ``arange``, ``linspace``, ``logspace`` and ``geomspace`` of Python numbers, where float64 would be the result, and
-    by the float draws of `fastgrad.random` whose parameters are Python numbers. What is made from values, as by
-    ``asarray`` and ``zeros_like``, has their dtype, and a dtype that is given holds. `default_dtype` is a context with
-    another default. A compiled function that is called under another default than before is traced anew.
+    ``arange``, ``linspace``, ``logspace`` and ``geomspace`` of Python numbers, where float64 would be the result, by
+    nested lists of Python numbers with a float among them wherever a function takes them for an array, by ``asarray``
+    and ``tensor`` of a Python float, and by the float draws of `fastgrad.random` whose parameters are Python numbers or
+    lists of them. What is made from other values, as by ``zeros_like``, has their dtype: float64 of NumPy's scalars and
+    arrays, of integers where a function computes in floats, and of what NumPy's own functions return. A dtype that is
+    given holds. `default_dtype` is a context with another default. A compiled function that is called under another
+    default than before is traced anew.
 
     The name is PyTorch's. Raises TypeError for another dtype, TraceError while a function is traced.
 

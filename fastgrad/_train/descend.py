@@ -82,8 +82,9 @@ def descend(
         Rows along the first axis, the same number in each array, of which batches are made: an array, a dict of arrays,
         which comes to the loss as a dict, or a tuple with one of these for each argument. Or an iterable of batches, or
         a function that returns an iterator, which is gone through anew each epoch; an iterator given itself is one
-        epoch, and its end ends the descent. A batch is a tuple or list of arguments, or the only one. None for a loss
-        of params alone.
+        epoch, and its end ends the descent. A batch is a tuple or list of arguments, or the only one. A list is taken
+        as a tuple is, and one of tuples or dicts, which may be meant as batches, raises TypeError. None for a loss of
+        params alone.
     optimizer : fastgrad.optim.Optimizer or str
         An object of ``fastgrad.optim`` or a name. Its state is kept: another call with the same object and
         ``result.params`` goes on where this one ended.

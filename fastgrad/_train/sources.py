@@ -271,6 +271,13 @@ class Table:
 
     def __init__(self, data: Any, name: str = "data") -> None:
         parts = () if data is None else tuple(data) if isinstance(data, (tuple, list)) else (data,)
+        kinds = {type(part) for part in parts}
+        if type(data) is list and (kinds == {tuple} or (kinds == {dict} and len(parts) > 1)):
+            raise TypeError(
+                f"descend: {name} is a list of {kinds.pop().__name__}s, which look like batches, but a list or tuple "
+                "holds whole arrays, one for each argument of the loss: for batches pass a function, as in lambda: "
+                f"iter({name}); for arguments a tuple, as in tuple({name})"
+            )
         if data is not None and not parts:
             raise ValueError(f"descend: {name} is empty; pass an array, a tuple of arrays, or None")
         nested = tuple([_arrays_in(part, f"{name}[{i}]") for i, part in enumerate(parts)])

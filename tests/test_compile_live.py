@@ -1,0 +1,244 @@
+"""Large float arrays from outside a compiled function, which replays read from where they lie: a change in place of any
+element is seen by the next call, without a trace."""
+
+import types
+
+import numpy as np
+import pytest
+
+import fastgrad as fg
+
+SIZE = 40  # SIZE x SIZE elements are more than are compared at each call
+rng = np.random.default_rng(0)
+X = rng.standard_normal(SIZE)
+
+
+def table():
+    return np.random.default_rng(1).standard_normal((SIZE, SIZE))
+
+
+class Slotted:
+    __slots__ = ("a",)
+
+
+GLOBAL = table()
+
+
+def by_closure(a):
+    return lambda x: fg.tanh(a @ x)
+
+
+def by_global(a):
+    globals()["GLOBAL"] = a
+    return lambda x: fg.tanh(GLOBAL @ x)
+
+
+def by_attribute(a):
+    model = types.SimpleNamespace(a=a)
+    return lambda x: fg.tanh(model.a @ x)
+
+
+def by_slot(a):
+    model = Slotted()
+    model.a = a
+    return lambda x: fg.tanh(model.a @ x)
+
+
+def by_entry(a):
+    found = {"a": [a]}
+    return lambda x: fg.tanh(found["a"][0] @ x)
+
+
+def by_default(a):
+    return lambda x, a=a: fg.tanh(a @ x)
+
+
+def by_view(a):
+    part = a[:]
+    return lambda x: fg.tanh(part @ x)
+
+
+def by_rows(a):
+    part = a[: SIZE // 2]
+    return lambda x: fg.tanh(part @ x)
+
+
+def by_asarray(a):
+    return lambda x: fg.tanh(fg.asarray(a) @ x)
+
+
+def in_scan(a):
+    return lambda x: fg.scan(lambda c, _: (fg.tanh(a @ c), c), x, None, length=3)[1]
+
+
+def in_cond(a):
+    return lambda x: fg.cond(x[0] < 5, lambda x: a @ x, lambda x: x, x)
+
+
+def in_vmap(a):
+    return lambda x: fg.vmap(lambda u: fg.sum(fg.tanh(a @ u)))(fg.stack([x, 2 * x]))
+
+
+def in_grad(a):
+    return fg.grad(lambda x: fg.sum(fg.tanh(a @ x) ** 2))
+
+
+def in_vmap_of_grad(a):
+    return lambda x: fg.vmap(fg.grad(lambda u: fg.sum(fg.tanh(a @ u))))(fg.stack([x, 2 * x]))
+
+
+def in_checkpoint(a):
+    return fg.grad(lambda x: fg.sum(fg.checkpoint(lambda u: fg.tanh(a @ u))(x)))
+
+
+def by_it(a):
+    return lambda x: fg.grad(lambda b: fg.sum(fg.tanh(b @ x)))(a)
+
+
+KINDS = [
+    by_closure, by_global, by_attribute, by_slot, by_entry, by_default, by_view, by_rows, by_asarray, in_scan, in_cond,
+    in_vmap, in_grad, in_vmap_of_grad, in_checkpoint, by_it,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
+def test_a_changed_element_is_seen_by_the_next_call(kind):
+    a, traces = table(), []
+    inner = kind(a)
+
+    def f(x):
+        traces.append(0)
+        return inner(x)
+
+    compiled = fg.compile(f)
+    compiled(X)
+    assert any(b is not None for b in compiled.program(X).live)
+    for k in range(30):
+        a[3, k] = 10 + k
+        np.testing.assert_allclose(compiled(X), np.asarray(fg.asarray(kind(a)(X))), rtol=1e-12, atol=1e-12)
+    assert compiled.cache_info().misses == 1
+
+
+def test_after_changes_of_the_whole_array_its_elements_are_not_compared():
+    a, traces = table(), []
+
+    def f(x):
+        traces.append(0)
+        return a @ x
+
+    compiled = fg.compile(f)
+    compiled(X)
+    for k in range(100):
+        a[:] = k
+        np.testing.assert_allclose(compiled(X), a @ X)
+    assert len(traces) <= 6  # the trace and its check, and two more of changes
+
+
+def test_what_numpy_makes_of_it_is_traced_anew():
+    a = table()
+    compiled = fg.compile(lambda x: a @ x + a.mean())
+    for _ in range(5):
+        np.testing.assert_allclose(compiled(X), a @ X + a.mean())
+        a += 1
+    compiled(X)
+    a[0, 0] += 1e6
+    with pytest.raises(fg.TraceError, match=r"elements of a, a large array .* were changed"):
+        for _ in range(100):
+            compiled(X)
+    np.testing.assert_allclose(compiled(X), a @ X + a.mean())
+
+
+def test_a_branch_on_it_is_traced_anew():
+    a = table()
+    compiled = fg.compile(lambda x: a @ x if a.sum() < 1e5 else -(a @ x))
+    for value in (1, 1000, 2, 2000):
+        a[:] = value
+        np.testing.assert_allclose(compiled(X), a @ X if value < 100 else -(a @ X))
+
+
+def test_a_result_that_is_the_array_itself():
+    a = table()
+    compiled = fg.compile(lambda x: (a @ x, a, fg.asarray(a)))
+    for _ in range(4):
+        product, itself, tensor = compiled(X)
+        for found in (itself, tensor):
+            np.testing.assert_array_equal(found, a)
+            assert not np.shares_memory(found, a)
+        np.testing.assert_allclose(product, a @ X)
+        a *= 2
+
+
+def test_a_buffer_that_the_function_fills_is_a_constant():
+    buffer = np.zeros((SIZE, SIZE))
+
+    def f(x):
+        buffer[:] = 3
+        y = buffer @ x
+        buffer[:] = 0
+        return y
+
+    compiled = fg.compile(f)
+    for _ in range(3):
+        np.testing.assert_allclose(compiled(X), 3 * X.sum() * np.ones(SIZE))
+
+
+def test_memory_is_shared_and_kept_alive():
+    a = np.ones((1000, SIZE))
+    compiled = fg.compile(lambda x: fg.sum(a @ x))
+    assert compiled.program(X).facts["constant_bytes"] < 1000
+    held = compiled.program(X)
+    expected = np.sum(a @ X)
+    del compiled
+    np.testing.assert_allclose(held.run([X])[0], expected)
+
+
+def test_an_array_that_is_resized_is_refused_or_traced_anew():
+    a = np.ones(4 * SIZE)
+    compiled = fg.compile(lambda x: fg.sum(x) + fg.sum(fg.asarray(a) * x[0]))
+    compiled(X)
+    program = compiled.program(X)
+    a.shape = 4, SIZE
+    with pytest.raises(fg.TraceError, match="another shape or dtype than it had"):
+        program.run([X])
+    with pytest.raises(fg.TraceError, match="another shape or dtype than it had"):
+        compiled(X)
+
+
+def test_integers_and_other_layouts_are_constants_that_are_watched():
+    integers, columns = np.arange(SIZE**2).reshape(SIZE, SIZE), np.asfortranarray(table())
+    compiled = fg.compile(lambda x: integers @ x + columns @ x)
+    for _ in range(3):
+        np.testing.assert_allclose(compiled(X), integers @ X + columns @ X)
+        integers += 1
+        columns *= 2
+
+
+def test_training():
+    a, y = rng.standard_normal((200, 4)), rng.standard_normal(200)
+    step = fg.training_step(lambda w: fg.mean((a @ w - y) ** 2), np.zeros(4), "sgd")
+    for k in range(20):
+        before = step.params.copy()
+        np.testing.assert_allclose(step(), np.mean((a @ before - y) ** 2))
+        a[k] = k
+        y[-k] = -k
+
+
+def test_descend_and_minimize():
+    scale, x = np.ones(200), rng.standard_normal((200, 3))
+    loss = lambda w: fg.mean(scale * (x @ w - 1) ** 2)
+
+    def weaken(info):
+        scale[info.step % 200] = 0.5
+
+    found = []
+    for compile in (True, False):
+        scale[:] = 1
+        found.append(fg.descend(loss, np.zeros(3), optimizer="sgd", steps=40, callback=weaken, compile=compile))
+    np.testing.assert_allclose(found[0].history, found[1].history, rtol=1e-12)
+    np.testing.assert_allclose(found[0].params, found[1].params, rtol=1e-12)
+
+    target = np.zeros(300)
+    objective = lambda v: fg.sum((v - target) ** 2)
+    for k in range(3):
+        np.testing.assert_allclose(fg.minimize(objective, np.ones(300)).x, target, atol=1e-5)
+        target[5 * k] = 3.0
