@@ -13,8 +13,8 @@ from .. import _core
 from .._core import Program
 from . import lanes
 from .description import Description
+from .element_loops import ElementLoop
 from .loops import LOOPS
-from .maps import ElementLoop
 from .scope import Path, Scope, Text, Unwritten
 from .steps import STEPS
 
@@ -22,6 +22,7 @@ _HEAD = """\
 #include <math.h>
 #include <string.h>
 
+#include "kernels/halves.h"
 #include "kernels/rows.h"
 #include "native.h"
 
@@ -59,7 +60,7 @@ def write_steps(scope: Scope) -> None:
             text.line(f"if ((status = s->run_step({scope.frame()}, {group[0]}))) return {status}; /* {first.name} */")
             continue
         try:
-            if len(group) == 1 and run.takes(first):
+            if run.takes(group[0], first) if len(group) == 1 else run.takes_group(group):
                 continue
             run.end()
             before, depth = len(text.lines), text.depth
@@ -83,9 +84,7 @@ def write_steps(scope: Scope) -> None:
 def _write_group(scope: Scope, run: ElementLoop, group: range) -> None:
     """Write a single step, or a fused group, which has to be one loop, as its values exist block by block only."""
     first = scope.description.steps[group[0]]
-    if all(run.takes(scope.description.steps[k]) for k in group):
-        if len(group) > 1:
-            run.end()
+    if run.takes(group[0], first) if len(group) == 1 else run.takes_group(group):
         return
     write = scope.text.writers.get(first.name)
     if len(group) > 1 or write is None or first.by_input is not None:

@@ -183,7 +183,10 @@ class Scope:
         name = f"const{v}{self.name}"
         kind = c_type(b.dtype)
         if root.data or not root.bytes:
-            elements = np.frombuffer((root.data or b"")[b.shift : b.shift + b.bytes], b.dtype)
+            data = root.data or b""
+            if len(data) < root.bytes and b.dtype == root.dtype:  # all elements are equal to this one
+                return Value(literal(np.frombuffer(data, b.dtype)[0]), b.dtype, b.shape, True)
+            elements = np.frombuffer(data[b.shift : b.shift + b.bytes], b.dtype)
             if b.size and (elements.view(f"V{b.dtype.itemsize}") == elements.view(f"V{b.dtype.itemsize}")[0]).all():
                 return Value(literal(elements[0]), b.dtype, b.shape, True)
             text = f"static const {kind} {name}[{max(b.size, 1)}] = {{{', '.join(map(literal, elements)) or '0'}}};"

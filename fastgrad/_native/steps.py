@@ -67,7 +67,7 @@ def _reduced(shape: tuple[int, ...], axes: int) -> tuple[int, int, int] | None:
     return math.prod(n for n, _ in runs[:place]), runs[place][0], math.prod(n for n, _ in runs[place + 1 :])
 
 
-def _tree(terms: list[str]) -> str:
+def sum_of_terms(terms: list[str]) -> str:
     """The sum of up to 15 terms, or of a column, in the order of fold_down in csrc/kernels/reduce.c."""
 
     def eight(t: list[str]) -> str:
@@ -98,7 +98,7 @@ def _reduction(scope: Scope, k: int, step: Step) -> None:
         step.name == "sum" and n < _NARROW and outer * n * inner <= _UNROLLED and not _LANES // 2 >= inner > _LANES // n
     ):
         terms = [[(o * n + j) * inner + c for j in range(n)] for o in range(outer) for c in range(inner)]
-        _elements(scope, step, [_tree([value.at(str(i)) for i in places]) for places in terms])
+        _elements(scope, step, [sum_of_terms([value.at(str(i)) for i in places]) for places in terms])
     elif inner > 1 and outer > _UNROLLED // 8:
         raise Unwritten
     else:
@@ -111,7 +111,7 @@ def _reduction(scope: Scope, k: int, step: Step) -> None:
 
 
 def _is_added_in_turn(n: int, inner: int) -> bool:
-    """Whether a kernel adds n terms as `_tree` does: rows of few terms; columns, unless several rows of these fit side
+    """Whether a kernel adds n terms as `sum_of_terms` does: rows of few terms; columns, unless several rows of these fit side
     by side in the lanes of vectors (fold_cols in csrc/kernels/reduce.c)."""
     return n < _NARROW and (inner > _LANES // 2 or n * inner <= _LANES)
 
