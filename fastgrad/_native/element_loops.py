@@ -350,7 +350,7 @@ class ElementLoop:
         stored = []
         for k, item in enumerate(items):
             root = d.root(item.step.y)
-            if not item.is_loop or d.buffer(root).blockwise:
+            if not item.is_loop or (d.buffer(root).blockwise and not scope.is_alone):
                 continue
             if not scope.is_private(root) or root in outs or not inside.issuperset(scope.readers.get(root, ())):
                 stored.append(k)
@@ -563,10 +563,10 @@ class _Writer:
             return
         text.open("{")
         self._repeat(needed)
-        text.open(f"for (int64_t row = {low} / {rows.width}; row * {rows.width} < {high}; row++) {{")
-        text.line(f"const int64_t first = row * {rows.width}, skipped = first < {low} ? {low} - first : 0;")
-        text.line(f"const int64_t width = {high} - first < {rows.width} ? {high} - first : {rows.width};")
-        self._write_row(needed, "skipped", "width")
+        text.open(f"for (int64_t r = {low} / {rows.width}; r * {rows.width} < {high}; r++) {{")
+        text.line(f"const int64_t from0 = r * {rows.width}, low = from0 < {low} ? {low} - from0 : 0;")
+        text.line(f"const int64_t high = {high} - from0 < {rows.width} ? {high} - from0 : {rows.width};")
+        self._write_row(needed, "low", "high")
         text.close()
         text.close()
 
@@ -656,13 +656,13 @@ class _Writer:
         text.open("{")
         self._repeat(needed)
         if n >= rows.width:
-            text.open(f"for (int64_t row = 0; row < {n // rows.width}; row++) {{")
-            text.line(f"const int64_t first = row * {rows.width};")
+            text.open(f"for (int64_t r = 0; r < {n // rows.width}; r++) {{")
+            text.line(f"const int64_t from0 = r * {rows.width};")
             self._write_row(needed, "0", str(rows.width))
             text.close()
         if n % rows.width:
             text.open("{")
-            text.line(f"const int64_t first = {n - n % rows.width};")
+            text.line(f"const int64_t from0 = {n - n % rows.width};")
             self._write_row(needed, "0", str(n % rows.width))
             text.close()
         text.close()
@@ -692,7 +692,7 @@ class _Writer:
                 continue
             parts = index.split(rows.width)
             assert parts is not None
-            at, name = parts[0].text("row"), f"at{len(self.places)}{self.scope.name}"
+            at, name = parts[0].text("r"), f"at{len(self.places)}{self.scope.name}"
             value, kind = self.scope.value(v), c_type(self.scope.description.buffer(v).dtype)
             if parts[1]:
                 self.text.line(f"const {kind} *const {name} = {value.address} + ({at});")
@@ -700,7 +700,7 @@ class _Writer:
                 self.text.line(f"const {kind} {name} = {value.at(at)};")
             self.places[v, index] = name if parts[1] else f"={name}"
         self._open(f"for (int64_t j = {low}; j < {high}; j++) {{")
-        self.text.line("const int64_t i = first + j;")
+        self.text.line("const int64_t i = from0 + j;")
         self._statements(needed, 0)
         self.text.close()
         self.places = {}
