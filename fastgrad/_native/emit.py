@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from .. import _core
 from .._core import Program
-from . import lanes
+from . import lanes, tiles
 from .description import Description
 from .element_loops import ElementLoop
 from .loops import LOOPS
@@ -25,7 +25,7 @@ _HEAD = """\
 #include "kernels/halves.h"
 #include "kernels/rows.h"
 #include "native.h"
-
+{includes}
 {functions}int fg_native_program(const fg_frame *f, const fg_services *s);
 int fg_native_program(const fg_frame *f, const fg_services *s)
 {{
@@ -89,7 +89,12 @@ def _write_group(scope: Scope, run: ElementLoop, group: range) -> None:
     write = scope.text.writers.get(first.name)
     if len(group) > 1 or write is None or first.by_input is not None:
         raise Unwritten
-    write(scope, group[0], first)
+    try:
+        write(scope, group[0], first)
+    except Unwritten:
+        if first.name != "matmul" or scope.is_alone:
+            raise
+        tiles.matmul(scope, group[0], first)
 
 
 def c_source(program: Program) -> Source:
@@ -112,7 +117,9 @@ def c_source(program: Program) -> Source:
         prologue.insert(0, "    int status = 0;")
     if not any("s->" in line for line in prologue + text.lines):
         prologue.append("    (void)s;")
-    lines = [_HEAD.format(functions="".join(text.functions)) + "\n".join(prologue), "", *text.lines]
+    includes = "".join(f'#include "{header}"\n' for header in text.includes)
+    head = _HEAD.format(includes=includes, functions="".join(text.functions))
+    lines = [head + "\n".join(prologue), "", *text.lines]
     lines += ["    return 0;", "}", ""]
     return Source(_comment(program) + "\n".join(lines), text.n_steps, left, text.n_steps / max(1, text.n_all))
 

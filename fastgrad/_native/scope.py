@@ -46,6 +46,7 @@ class Text:
         self.writers = writers  # of steps that are no maps, by the names of their operations
         self.lines: list[str] = []
         self.top: list[str] = []
+        self.includes: list[str] = []  # headers beside those of every program
         self.functions: list[str] = []  # before the function itself
         self.depth = 1
         self.bodies = 0  # how many have been written
@@ -55,6 +56,10 @@ class Text:
 
     def line(self, text: str) -> None:
         self.lines.append("    " * self.depth + text if text else "")
+
+    def include(self, header: str) -> None:
+        if header not in self.includes:
+            self.includes.append(header)
 
     def declare(self, text: str) -> None:
         """A declaration at the top of the function, once."""
