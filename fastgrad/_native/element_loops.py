@@ -135,10 +135,12 @@ class ElementLoop:
         if step.name == "sum":
             return self._join_sum(k, step)
         m = map_of(self.scope, step)
-        if m is None or any(self._root(v) in self.late for v in step.operands if v >= 0):
+        if m is None:
             return False
         if m.n == 1:
             return self._join_number(k, step, m)
+        if any(self._root(v) in self.late for v in step.operands if v >= 0):
+            return False
         found = [self._reads(v, index, m.n) if v >= 0 else (True, None) for v, index in m.operands]
         if not all(fits for fits, _ in found) or self._root(step.y) in self.late:
             return False
