@@ -16,7 +16,7 @@ enum { FG_HALVES = 64 };    /* more than a row can be halved */
 /* Elements from..to-1, the present part. It is within rows that are halved: number 0 is the whole one, number d + 1 a
  * half of number d, up to the part itself, which is number `depth`. */
 typedef struct {
-    int64_t from, to;
+    int64_t from, to, leaf, unit;       /* rows longer than `leaf` are halved, at a multiple of `unit` */
     int depth;
     int64_t end[FG_HALVES];     /* of each */
     uint8_t upper[FG_HALVES];   /* is it the second half? */
@@ -25,14 +25,16 @@ typedef struct {
 /* Go to the first part of row number `depth`, which begins at `from`. */
 static inline void first_part(fg_halves *h)
 {
-    for (int64_t n; (n = h->end[h->depth] - h->from) > FG_SUM_LEAF; h->upper[h->depth] = 0)
-        h->end[++h->depth] = h->from + FG_SUM_HALF(n);
+    for (int64_t n; (n = h->end[h->depth] - h->from) > h->leaf; h->upper[h->depth] = 0)
+        h->end[++h->depth] = h->from + n / 2 / h->unit * h->unit;
     h->to = h->end[h->depth];
 }
 
-static inline fg_halves halves_of(int64_t n)
+static inline fg_halves halves_of(int64_t n, int64_t leaf, int64_t unit)
 {
     fg_halves h;
+    h.leaf = leaf;
+    h.unit = unit;
     h.from = h.depth = h.upper[0] = 0;
     h.end[0] = n;
     first_part(&h);

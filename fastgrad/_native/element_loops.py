@@ -496,7 +496,7 @@ class ElementLoop:
         if in_parts:
             for item in sums:
                 text.line(f"{c_type(d.buffer(item.step.y).dtype)} lower{item.step.y}[FG_HALVES];")
-            text.line(f"fg_halves part = halves_of({n});")
+            text.line(f"fg_halves part = halves_of({n}, FG_SUM_LEAF, FG_SUM_LANES);")
             text.open("do {")
             writer.write_part(n)
         else:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from .. import _core
 from .._core import Program
-from . import lanes, tiles
+from . import lanes, row_groups, tiles
 from .description import Description
 from .element_loops import ElementLoop
 from .loops import LOOPS
@@ -86,8 +86,11 @@ def _write_group(scope: Scope, run: ElementLoop, group: range) -> None:
     first = scope.description.steps[group[0]]
     if run.takes(group[0], first) if len(group) == 1 else run.takes_group(group):
         return
+    if len(group) > 1:
+        row_groups.write(scope, group)
+        return
     write = scope.text.writers.get(first.name)
-    if len(group) > 1 or write is None or first.by_input is not None:
+    if write is None or first.by_input is not None:
         raise Unwritten
     try:
         write(scope, group[0], first)

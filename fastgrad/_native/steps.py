@@ -50,7 +50,7 @@ def _concatenate(scope: Scope, k: int, step: Step) -> None:
         at += x.shape[axis]
 
 
-def _reduced(shape: tuple[int, ...], axes: int) -> tuple[int, int, int] | None:
+def reduced(shape: tuple[int, ...], axes: int) -> tuple[int, int, int] | None:
     """(outer, n, inner): the one run of neighbouring axes that is summed, or None if there are several."""
     lengths = [(n, bool(axes >> i & 1)) for i, n in enumerate(shape) if n != 1]
     runs: list[tuple[int, bool]] = []
@@ -85,7 +85,7 @@ def _reduction(scope: Scope, k: int, step: Step) -> None:
     """A sum, maximum or minimum over neighbouring axes: few terms of a sum are added here, others by a kernel."""
     d = scope.description
     x, y = d.buffer(step.operands[0]), d.buffer(step.y)
-    sizes = _reduced(x.shape, step.attr[0])
+    sizes = reduced(x.shape, step.attr[0])
     if sizes is None or not x.size or x.dtype.kind != "f":
         raise Unwritten
     outer, n, inner = sizes

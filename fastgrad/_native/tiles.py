@@ -26,7 +26,7 @@ def matmul(scope: Scope, k: int, step: Step) -> None:
         raise Unwritten
     ta, tb = (bool(x) for x in step.attr[:2])
     (m, n), depth = y.shape, a.shape[not ta]
-    if not depth or not _by_tiles(ta, tb, m, n, depth):
+    if not depth or not by_tiles(ta, tb, m, n, depth):
         raise Unwritten
     va, vb = scope.operand(step, 0), scope.operand(step, 1)
     adds = len(step.operands) == 3
@@ -42,7 +42,7 @@ def matmul(scope: Scope, k: int, step: Step) -> None:
     scope.text.line(f"s->gemm[{which}]({int(ta)}, {int(tb)}, {m}, {n}, {depth}, {operands});")
 
 
-def _by_tiles(ta: bool, tb: bool, m: int, n: int, depth: int) -> bool:
+def by_tiles(ta: bool, tb: bool, m: int, n: int, depth: int) -> bool:
     """Whether our own tiles compute a product (fg_choose_gemm_backend in csrc/kernels/gemm_dispatch.c), whatever BLAS
     there is."""
     thin, wide = min(m, n), max(m, n)
