@@ -8,7 +8,7 @@
 
 #include <stdint.h>
 
-enum { FG_NATIVE_VERSION = 3 };     /* of what is in this file */
+enum { FG_NATIVE_VERSION = 6 };     /* of what is in this file */
 
 struct fg_program;
 struct fg_replay;
@@ -39,7 +39,10 @@ typedef struct {
      * x[n][cols]; and of the softmax family gx from y (of logsumexp: x) and g. */
     fg_rows_function *rows[FG_N_ROWS][2];
     fg_rows_function *cols[FG_ROWS_min + 1][2];
+    fg_rows_function *add_cols[2];      /* adds the sums of x[n][cols] to y[cols] */
     void (*rows_adjoint[FG_N_ROWS][2])(int64_t rows, int64_t n, const void *y, const void *g, void *gx);
+    void (*gemm[2])(int ta, int tb, int64_t m, int64_t n, int64_t k, const void *a, int64_t lda, const void *b,
+                    int64_t ldb, int beta, void *c, int64_t ldc);       /* as in kernels.def */
     void (*extremum_adjoint[2])(int64_t rows, int64_t n, const void *x, const void *y, const void *g, void *gx);
 } fg_services;
 

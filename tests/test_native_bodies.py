@@ -28,10 +28,10 @@ def factored(a, rows):
 
 
 def wide(x, w):
-    """Carried values that are larger than a local array, products by BLAS, and one that is added to in its place."""
+    """Carried values that are larger than a local array, products, one of which is added to in its place, and sorts."""
 
     def step(c, row):
-        return np.tanh(c @ w * 0.1 + row), np.sum(c * row)
+        return np.tanh(c @ w * 0.1 + np.sort(row, axis=0)), np.sum(c * row)
 
     c, s = fg.scan(step, x, fg.stack([x * 0.1, x * 0.2, x[::-1]]))
     return np.sum(c * c) + np.sum(s)
@@ -179,7 +179,7 @@ def test_products_of_a_loop_are_written_out(given, dtype):
     agree(compiled(*args), fg.compile(f, native=False)(*args), given)
     source = emit.c_source(compiled.program(*args))
     assert ("turned" in source.text) == (given != "changing")
-    assert ("matmul" in source.interpreted) == (given == "changing"), source.text
+    assert "matmul" not in source.interpreted, source.text
 
 
 @pytest.mark.parametrize(("length", "dtype"), [(31, np.float64), (45, np.float64), (32, np.float32)])

@@ -720,33 +720,44 @@ static void native_enter(const fg_frame *f, int k, int i, fg_frame *body)
 
 static const void *native_constant(const fg_frame *f, int v) { return f->program->buffer[v].array.data; }
 
-static int run_native(fg_native_function *run, const fg_program *p, fg_replay *r)
+/* What all native programs call; filled in before the first of them runs, as kernels are chosen at import. */
+static fg_services services;
+
+static void fill_services(void)
 {
     const fg_reduce_kernels *f32 = fg_kernels[FG_FLOAT32].reduce, *f64 = fg_kernels[FG_FLOAT64].reduce;
 #define BOTH(kernel)             \
     {                            \
         f32->kernel, f64->kernel \
     }
-    const fg_services services = {.bind = native_bind,
-                                  .run_step = native_run_step,
-                                  .in_step = fg_refused_in_step,
-                                  .enter = native_enter,
-                                  .outside = fg_index_outside,
-                                  .pause = native_pause,
-                                  .constant = native_constant,
-                                  .rows = {BOTH(sum_rows), BOTH(max_rows), BOTH(min_rows), BOTH(softmax_rows),
-                                           BOTH(log_softmax_rows), BOTH(logsumexp_rows)},
-                                  .cols = {BOTH(sum_cols), BOTH(max_cols), BOTH(min_cols)},
-                                  .rows_adjoint = {[FG_ROWS_softmax] = BOTH(softmax_vjp_rows),
-                                                   [FG_ROWS_log_softmax] = BOTH(log_softmax_vjp_rows),
-                                                   [FG_ROWS_logsumexp] = BOTH(logsumexp_vjp_rows)},
-                                  .extremum_adjoint = BOTH(extremum_vjp_rows)};
+    services = (fg_services){.bind = native_bind,
+                             .run_step = native_run_step,
+                             .in_step = fg_refused_in_step,
+                             .enter = native_enter,
+                             .outside = fg_index_outside,
+                             .pause = native_pause,
+                             .constant = native_constant,
+                             .rows = {BOTH(sum_rows), BOTH(max_rows), BOTH(min_rows), BOTH(softmax_rows),
+                                      BOTH(log_softmax_rows), BOTH(logsumexp_rows)},
+                             .cols = {BOTH(sum_cols), BOTH(max_cols), BOTH(min_cols)},
+                             .add_cols = BOTH(add_cols),
+                             .rows_adjoint = {[FG_ROWS_softmax] = BOTH(softmax_vjp_rows),
+                                              [FG_ROWS_log_softmax] = BOTH(log_softmax_vjp_rows),
+                                              [FG_ROWS_logsumexp] = BOTH(logsumexp_vjp_rows)},
+                             .gemm = {fg_kernels[FG_FLOAT32].gemm->gemm, fg_kernels[FG_FLOAT64].gemm->gemm},
+                             .extremum_adjoint = BOTH(extremum_vjp_rows)};
 #undef BOTH
+}
+
+static int run_native(fg_native_function *run, const fg_program *p, fg_replay *r)
+{
     return run(&(fg_frame){p, r, r->address, r->arena}, &services);
 }
 
 void fg_program_set_native(fg_program *p, fg_native_function *run)
 {
+    if (run && !services.bind)
+        fill_services();
     atomic_store_explicit(&p->native, run, memory_order_release);
 }
 

@@ -254,6 +254,11 @@ cdef dict NOT_NATIVE = {"runs": "interpreter", "why": "native code was not asked
                         "text": None, "share": 0.0}
 
 
+cdef bint has_equal_elements(const void *x, size_t n, size_t size) noexcept:
+    """Whether n bytes are elements of this size with the same bits."""
+    return n >= size and memcmp(x, <const char *>x + size, n - size) == 0
+
+
 @cython.final
 cdef class Program:
     """A traced function, optimised and ready to be replayed on inputs of the same shapes and dtypes."""
@@ -506,7 +511,8 @@ cdef class Program:
     def buffers(self, size_t most):
         """What is known of each buffer, for the text of native code: None where there is none, else a tuple of dtype,
         shape, root, shift, output, kept, padded, blockwise, period, offset, and of a constant of at most so many bytes
-        its elements (see fg_buffer_facts in csrc/program.h)."""
+        its elements, of a larger one whose elements are equal one of them, else b"" (see fg_buffer_facts in
+        csrc/program.h)."""
         found = []
         for v in range(fg_program_buffer_count(self.program)):
             x = fg_program_buffer(self.program, v)
@@ -514,7 +520,13 @@ cdef class Program:
                 found.append(None)
                 continue
             n = <size_t>x.shape.size * fg_itemsize(x.dtype)
-            data = None if x.data == NULL else (<const char *>x.data)[:n] if n <= most else b""
+            size = fg_itemsize(x.dtype)
+            if x.data == NULL:
+                data = None
+            elif n <= most:
+                data = (<const char *>x.data)[:n]
+            else:
+                data = (<const char *>x.data)[:size] if has_equal_elements(x.data, n, size) else b""
             found.append((DTYPES[x.dtype], shape_tuple(x.shape), x.root, x.shift, x.output, x.kept != 0, x.padded != 0,
                           x.blockwise != 0, x.period, x.offset, data))
         return found

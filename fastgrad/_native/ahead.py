@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from .description import Step
 from .lanes import is_number_of_numbers
-from .maps import HUGE, Map, element_of_all, is_long, map_of
+from .maps import HUGE, Map, for_each, is_long, map_of
 from .scope import Scope, Unwritten
 from .values import Value, c_type
 
@@ -77,7 +77,9 @@ class Ahead:
             text.line(f"const {c_type(d.buffer(v).dtype)} row{v} = {values[v].at('row')};")
         for k, step in self.steps.items():
             given = [v for v, _ in self.maps[k].operands]
-            operands = ["0" if v < 0 else names.get(v) or element_of_all(scope, step, v) for v in given]
+            operands = [
+                "0" if v < 0 else names.get(v) or for_each(scope, step, v, scope.value(v).at("0")) for v in given
+            ]
             kind, name = c_type(d.buffer(step.y).dtype), f"e{step.y}{scope.name}"
             text.line(f"const {kind} {name} = {scope.separate(step, self.maps[k].expression(operands), lanes=True)};")
             if step.y in self.kept:

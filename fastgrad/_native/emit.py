@@ -11,10 +11,10 @@ from typing import NamedTuple
 
 from .. import _core
 from .._core import Program
-from . import lanes
+from . import lanes, row_groups, tiles
 from .description import Description
+from .element_loops import ElementLoop
 from .loops import LOOPS
-from .maps import ElementLoop
 from .products import matmul
 from .scope import Path, Scope, Text, Unwritten
 from .steps import STEPS
@@ -23,9 +23,10 @@ _HEAD = """\
 #include <math.h>
 #include <string.h>
 
+#include "kernels/halves.h"
 #include "kernels/rows.h"
 #include "native.h"
-
+{includes}
 {functions}int fg_native_program(const fg_frame *f, const fg_services *s);
 int fg_native_program(const fg_frame *f, const fg_services *s)
 {{
@@ -60,7 +61,7 @@ def write_steps(scope: Scope) -> None:
             text.line(f"if ((status = s->run_step({scope.frame()}, {group[0]}))) return {status}; /* {first.name} */")
             continue
         try:
-            if len(group) == 1 and run.takes(first):
+            if run.takes(group[0], first) if len(group) == 1 else run.takes_group(group):
                 continue
             run.end()
             before, depth = len(text.lines), text.depth
@@ -84,14 +85,20 @@ def write_steps(scope: Scope) -> None:
 def _write_group(scope: Scope, run: ElementLoop, group: range) -> None:
     """Write a single step, or a fused group, which has to be one loop, as its values exist block by block only."""
     first = scope.description.steps[group[0]]
-    if all(run.takes(scope.description.steps[k]) for k in group):
-        if len(group) > 1:
-            run.end()
+    if run.takes(group[0], first) if len(group) == 1 else run.takes_group(group):
+        return
+    if len(group) > 1:
+        row_groups.write(scope, group)
         return
     write = scope.text.writers.get(first.name)
-    if len(group) > 1 or write is None or first.by_input is not None:
+    if write is None or first.by_input is not None:
         raise Unwritten
-    write(scope, group[0], first)
+    try:
+        write(scope, group[0], first)
+    except Unwritten:
+        if first.name != "matmul" or scope.is_alone:
+            raise
+        tiles.matmul(scope, group[0], first)
 
 
 def c_source(program: Program) -> Source:
@@ -114,7 +121,9 @@ def c_source(program: Program) -> Source:
         prologue.insert(0, "    int status = 0;")
     if not any("s->" in line for line in prologue + text.lines):
         prologue.append("    (void)s;")
-    lines = [_HEAD.format(functions="".join(text.functions)) + "\n".join(prologue), "", *text.lines]
+    includes = "".join(f'#include "{header}"\n' for header in text.includes)
+    head = _HEAD.format(includes=includes, functions="".join(text.functions))
+    lines = [head + "\n".join(prologue), "", *text.lines]
     lines += ["    return 0;", "}", ""]
     return Source(_comment(program) + "\n".join(lines), text.n_steps, left, text.n_steps / max(1, text.n_all))
 

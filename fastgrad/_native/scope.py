@@ -47,6 +47,7 @@ class Text:
         self.writers = writers  # of steps that are no maps, by the names of their operations
         self.lines: list[str] = []
         self.top: list[str] = []
+        self.includes: list[str] = []  # headers beside those of every program
         self.functions: list[str] = []  # before the function itself
         self.depth = 1
         self.bodies = 0  # how many have been written
@@ -56,6 +57,10 @@ class Text:
 
     def line(self, text: str) -> None:
         self.lines.append("    " * self.depth + text if text else "")
+
+    def include(self, header: str) -> None:
+        if header not in self.includes:
+            self.includes.append(header)
 
     def declare(self, text: str) -> None:
         """A declaration at the top of the function, once."""
@@ -189,7 +194,10 @@ class Scope:
         name = f"const{v}{self.name}"
         kind = c_type(b.dtype)
         if root.data or not root.bytes:
-            elements = np.frombuffer((root.data or b"")[b.shift : b.shift + b.bytes], b.dtype)
+            data = root.data or b""
+            if len(data) < root.bytes and b.dtype == root.dtype:  # all elements are equal to this one
+                return Value(literal(np.frombuffer(data, b.dtype)[0]), b.dtype, b.shape, True)
+            elements = np.frombuffer(data[b.shift : b.shift + b.bytes], b.dtype)
             if b.size and (elements.view(f"V{b.dtype.itemsize}") == elements.view(f"V{b.dtype.itemsize}")[0]).all():
                 return Value(literal(elements[0]), b.dtype, b.shape, True)
             text = f"static const {kind} {name}[{max(b.size, 1)}] = {{{', '.join(map(literal, elements)) or '0'}}};"

@@ -72,7 +72,7 @@ def _concatenate(scope: Scope, k: int, step: Step) -> None:
         at += x.shape[axis]
 
 
-def _reduced(shape: tuple[int, ...], axes: int) -> tuple[int, int, int] | None:
+def reduced(shape: tuple[int, ...], axes: int) -> tuple[int, int, int] | None:
     """(outer, n, inner): the one run of neighbouring axes that is summed, or None if there are several."""
     lengths = [(n, bool(axes >> i & 1)) for i, n in enumerate(shape) if n != 1]
     runs: list[tuple[int, bool]] = []
@@ -89,7 +89,7 @@ def _reduced(shape: tuple[int, ...], axes: int) -> tuple[int, int, int] | None:
     return math.prod(n for n, _ in runs[:place]), runs[place][0], math.prod(n for n, _ in runs[place + 1 :])
 
 
-def _tree(terms: list[str]) -> str:
+def sum_of_terms(terms: list[str]) -> str:
     """The sum of up to 15 terms, or of a column, in the order of fold_down in csrc/kernels/reduce.c."""
 
     def eight(t: list[str]) -> str:
@@ -107,7 +107,7 @@ def _reduction(scope: Scope, k: int, step: Step) -> None:
     """A sum, maximum or minimum over neighbouring axes: few terms of a sum are added here, others by a kernel."""
     d = scope.description
     x, y = d.buffer(step.operands[0]), d.buffer(step.y)
-    sizes = _reduced(x.shape, step.attr[0])
+    sizes = reduced(x.shape, step.attr[0])
     if sizes is None or not x.size or x.dtype.kind != "f":
         raise Unwritten
     outer, n, inner = sizes
@@ -120,7 +120,7 @@ def _reduction(scope: Scope, k: int, step: Step) -> None:
         step.name == "sum" and n < _NARROW and outer * n * inner <= _UNROLLED and not _LANES // 2 >= inner > _LANES // n
     ):
         terms = [[(o * n + j) * inner + c for j in range(n)] for o in range(outer) for c in range(inner)]
-        elements(scope, step, [_tree([value.at(str(i)) for i in places]) for places in terms])
+        elements(scope, step, [sum_of_terms([value.at(str(i)) for i in places]) for places in terms])
     elif inner > 1 and outer > _UNROLLED // 8:
         raise Unwritten
     else:
@@ -133,7 +133,7 @@ def _reduction(scope: Scope, k: int, step: Step) -> None:
 
 
 def _is_added_in_turn(n: int, inner: int) -> bool:
-    """Whether a kernel adds n terms as `_tree` does: rows of few terms; columns, unless several rows of these fit side
+    """Whether a kernel adds n terms as `sum_of_terms` does: rows of few terms; columns, unless several rows of these fit side
     by side in the lanes of vectors (fold_cols in csrc/kernels/reduce.c)."""
     return n < _NARROW and (inner > _LANES // 2 or n * inner <= _LANES)
 

@@ -76,13 +76,58 @@ def contiguous(shape: Sequence[int]) -> list[int]:
     return strides
 
 
-def index_text(i: str, shape: Sequence[int], strides: Sequence[int], start: int = 0) -> str:
-    """Where element i of an array of this shape is, in memory with these strides from element `start` on.
+class Index(NamedTuple):
+    """Where element i of an array is in memory: axes as (length, stride), outermost first, none of length 1, and the
+    place of the first element."""
 
-    >>> index_text("i", (2, 3), (3, 1)), index_text("i", (2, 3), (0, 1)), index_text("i", (2, 3), (1, 2))
-    ('i', 'i % 3', 'i / 3 + i % 3 * 2')
-    """
-    axes: list[tuple[int, int]] = []  # (length, stride), neighbours joined where they are one run
+    axes: tuple[tuple[int, int], ...]
+    start: int = 0
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether element i is at place i."""
+        return not self.start and len(self.axes) == 1 and self.axes[0][1] == 1
+
+    @property
+    def is_constant(self) -> bool:
+        """Whether all elements are at one place."""
+        return all(not stride for _, stride in self.axes)
+
+    @property
+    def divides(self) -> bool:
+        """Whether quotients or remainders of i are needed to find an element."""
+        return len(self.axes) > 1
+
+    def text(self, i: str) -> str:
+        """The place of element i, as C."""
+        terms, inner = [], 1
+        for k in range(len(self.axes) - 1, -1, -1):
+            length, stride = self.axes[k]
+            if stride:
+                term = i if inner == 1 else f"{i} / {inner}"
+                if k:
+                    term += f" % {length}"
+                terms.append(term if stride == 1 else f"{term} * {stride}")
+            inner *= length
+        if self.start or not terms:
+            terms.insert(0, str(self.start))
+        return " + ".join(reversed(terms))
+
+    def split(self, width: int) -> tuple[Index, int] | None:
+        """Where rows of `width` elements begin, and the stride within each; None if a row has several strides."""
+        length, stride = self.axes[-1] if self.axes else (width, 0)
+        if length % width:
+            return None
+        outer = ((length // width, stride * width),) if length > width else ()
+        return Index(self.axes[:-1] + outer, self.start), stride
+
+
+SINGLE = Index(())  # of a single element, whatever i is
+
+
+def index_of(shape: Sequence[int], strides: Sequence[int], start: int = 0) -> Index:
+    """Of an array of this shape, in memory with these strides from element `start` on."""
+    axes: list[tuple[int, int]] = []  # neighbours joined where they are one run
     for length, stride in zip(shape, strides):
         if length == 1:
             continue
@@ -90,27 +135,16 @@ def index_text(i: str, shape: Sequence[int], strides: Sequence[int], start: int 
             axes[-1] = (axes[-1][0] * length, stride)
         else:
             axes.append((length, stride))
-    terms, inner = [], 1
-    for k in range(len(axes) - 1, -1, -1):
-        length, stride = axes[k]
-        if stride:
-            term = i if inner == 1 else f"{i} / {inner}"
-            if k:
-                term += f" % {length}"
-            terms.append(term if stride == 1 else f"{term} * {stride}")
-        inner *= length
-    if start or not terms:
-        terms.insert(0, str(start))
-    return " + ".join(reversed(terms))
+    return Index(tuple(axes), start)
 
 
-def number_of_index(text: str, i: int) -> str:
-    """An index at one element.
+def index_text(i: str, shape: Sequence[int], strides: Sequence[int], start: int = 0) -> str:
+    """Where element i of an array of this shape is, in memory with these strides from element `start` on.
 
-    >>> number_of_index("i / 3 + i % 3 * 2", 5)
-    '5'
+    >>> index_text("i", (2, 3), (3, 1)), index_text("i", (2, 3), (0, 1)), index_text("i", (2, 3), (1, 2))
+    ('i', 'i % 3', 'i / 3 + i % 3 * 2')
     """
-    return str(eval(text.replace("/", "//"), {"__builtins__": {}}, {"i": i}))
+    return index_of(shape, strides, start).text(i)
 
 
 def broadcast_strides(shape: tuple[int, ...], result: tuple[int, ...]) -> list[int] | None:

@@ -1,0 +1,304 @@
+"""Fused groups that work on whole rows: sums of columns, sums and extremes of rows that later steps read, products.
+
+As in the interpreter, a block of rows at a time goes through the group. But elementwise steps between two reductions
+are one loop, in which a value that only they read is a variable; one that is read after a reduction, or by it, is in an
+array of the block's size. Kernels reduce the rows and columns of a block, and compute its rows of a product, so that
+results have the interpreter's bits.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from .. import _core
+from .description import Step
+from .maps import Map, map_of
+from .scope import Scope, Unwritten
+from .steps import reduced
+from .tiles import by_tiles
+from .values import Index, Value, c_type, suffix
+
+_ELEMENTS = 2048  # of a block, about
+_ROW = 16, 512  # elements of a row
+_EIGHT = 8  # columns are summed in eights of rows (FG_SUM_PART in csrc/kernels.h),
+_PART = 256  # and those of more rows by halves (FG_SUM_ROWS)
+_MOST = 8  # arrays of a block
+
+
+class _Stage(NamedTuple):
+    """Steps that run together for a block: elementwise ones for all elements, or for each row, or a single other."""
+
+    kind: str  # "elements", "rows": one element for each row; or what is called: "reduce", "product"
+    steps: list[int]
+
+
+def write(scope: Scope, group: range) -> None:
+    """Write a group; Unwritten if it is left to the interpreter."""
+    if scope.is_alone:
+        raise Unwritten
+    _Group(scope, group).write()
+
+
+class _Group:
+    def __init__(self, scope: Scope, group: range) -> None:
+        self.scope, self.text, self.d = scope, scope.text, scope.description
+        self.steps = {k: self.d.steps[k] for k in group}
+        self.maps: dict[int, Map] = {}
+        self.made = {step.y: k for k, step in self.steps.items()}  # which step makes a value
+        self.roots = {self.d.root(y) for y in self.made}
+        self.columns: list[int] = []  # steps that sum columns
+        self.stages: list[_Stage] = []
+        self.stage_of: dict[int, int] = {}
+        self.arrays: dict[int, str] = {}  # of values: those of a block
+        self.n, self.width = self._sizes()
+        self.rows = self.n // self.width
+        if not _ROW[0] <= self.width <= _ROW[1]:
+            raise Unwritten
+        for k, step in self.steps.items():
+            self._place(k, step)
+
+    def _sizes(self) -> tuple[int, int]:
+        """How many elements the group has, and each of its rows."""
+        found = set[tuple[int, int]]()
+        for step in self.steps.values():
+            x, y = self.d.buffer(step.operands[0]), self.d.buffer(step.y)
+            if step.name == "matmul":
+                found.add((y.size, y.shape[-1]))
+            elif step.name in ("sum", "max", "min"):
+                sizes = reduced(x.shape, step.attr[0])
+                if sizes is None or x.dtype.kind != "f" or (sizes[0] != 1 and sizes[2] != 1):
+                    raise Unwritten
+                found.add((x.size, sizes[1] if sizes[2] == 1 else sizes[2]))
+        if len(found) != 1:
+            raise Unwritten
+        return found.pop()
+
+    def _place(self, k: int, step: Step) -> None:
+        """Put a step into a stage."""
+        y = self.d.buffer(step.y)
+        if y.dtype.kind not in "fb":
+            raise Unwritten
+        if step.name == "matmul":
+            self._add("product", k)
+        elif step.name in ("sum", "max", "min"):
+            if reduced(self.d.buffer(step.operands[0]).shape, step.attr[0])[2] != 1:  # type: ignore[index]
+                if step.name != "sum" or self.width <= _PART // 8:
+                    raise Unwritten
+                self.columns.append(k)
+            elif y.size == self.rows:
+                self._add("reduce", k)
+            else:
+                raise Unwritten
+        else:
+            m = map_of(self.scope, step)
+            if m is None or m.n not in (self.n, self.rows):
+                raise Unwritten
+            self.maps[k] = m
+            self._add("elements" if m.n == self.n else "rows", k)
+
+    def _add(self, kind: str, k: int) -> None:
+        joins = self.stages and self.stages[-1].kind == kind and kind in ("elements", "rows")
+        if not joins:
+            self.stages.append(_Stage(kind, []))
+        self.stages[-1].steps.append(k)
+        self.stage_of[k] = len(self.stages) - 1
+
+    # ---- where values are ----------------------------------------------------------------------------------------
+    def _is_stored(self, v: int) -> bool:
+        return not self.d.buffer(self.d.root(v)).blockwise
+
+    def _is_by_row(self, v: int) -> bool:
+        return v in self.made and self.d.buffer(v).size == self.rows
+
+    def _is_read_later(self, k: int) -> bool:
+        """Whether another stage than a step's own, or a sum of columns, reads its result."""
+        y = self.steps[k].y
+        return any(y in step.operands and self.stage_of.get(j) != self.stage_of[k] for j, step in self.steps.items())
+
+    def _address(self, v: int) -> str:
+        """Of a value's elements in the present block."""
+        if v in self.arrays:
+            return self.arrays[v]
+        if v not in self.made and self.d.root(v) in self.roots:
+            raise Unwritten
+        value = self.scope.value(v)
+        if value.single:
+            raise Unwritten
+        return f"{value.address} + at{'' if self._is_by_row(v) else f' * {self.width}'}"
+
+    # ---- writing -------------------------------------------------------------------------------------------------
+    def write(self) -> None:
+        text, d = self.text, self.d
+        rows = max(1, _ELEMENTS // self.width)
+        if self.columns:
+            rows = max(_EIGHT, rows // _EIGHT * _EIGHT)
+        rows = min(rows, self.rows)
+        results = {k: self.scope.result(self.steps[k].y) for k in self.columns}
+        stored = {y: self.scope.result(y) for k, y in ((k, s.y) for k, s in self.steps.items()) if self._is_stored(y)}
+        text.open("{")
+        for k in self.stage_of:
+            y = self.steps[k].y
+            called = self.stages[self.stage_of[k]].kind in ("reduce", "product")
+            if not self._is_stored(y) and (called or self._is_read_later(k)):
+                self.arrays[y] = f"block{y}{self.scope.name}"
+                n = rows if self._is_by_row(y) else rows * self.width
+                text.line(f"{c_type(d.buffer(y).dtype)} {self.arrays[y]}[{n}];")
+        if len(self.arrays) > _MOST:
+            raise Unwritten
+        if self.columns:
+            self._write_parts(rows, stored, results)
+        else:
+            self._write_blocks("0", str(self.rows), rows, stored)
+            text.close()
+        text.close()
+
+    def _write_parts(self, rows: int, stored: dict[int, Value], results: dict[int, Value]) -> None:
+        """Loops over the halves in which columns are summed, and over the blocks of each."""
+        text, levels = self.text, 2 + max(0, (-(-self.rows // _PART) - 1).bit_length()) + 1
+        kinds = {k: c_type(self.d.buffer(self.steps[k].y).dtype) for k in self.columns}
+        for k in self.columns:
+            y = self.steps[k].y
+            text.line(f"{kinds[k]} sum{y}[{self.width}], lower{y}[{levels}][{self.width}];")
+        text.line(f"fg_halves part = halves_of({self.rows}, {_PART}, {_EIGHT});")
+        text.open("do {")
+        self._write_blocks("part.from", "part.to", rows, stored)
+        for k in self.columns:
+            y, x = self.steps[k].y, self.steps[k].operands[0]
+            which = int(self.d.buffer(y).dtype == np.float64)
+            call = f"(at == part.from ? s->cols[FG_ROWS_sum] : s->add_cols)[{which}]"
+            text.line(f"{call}(count, {self.width}, {self._address(x)}, sum{y});")
+        text.close()
+        text.open("for (; is_upper(&part); part.depth--) {")
+        for k in self.columns:
+            y = self.steps[k].y
+            total = f"sum{y}[c] = lower{y}[part.depth][c] + sum{y}[c];"
+            text.line(f"for (int64_t c = 0; c < {self.width}; c++) {total}")
+        text.close()
+        for k in self.columns:
+            y = self.steps[k].y
+            text.line(f"memcpy(lower{y}[part.depth], sum{y}, sizeof sum{y});")
+        text.close("} while (next_half(&part));")
+        for k, result in results.items():
+            text.line(f"memcpy({result.address}, lower{self.steps[k].y}[0], sizeof sum{self.steps[k].y});")
+
+    def _write_blocks(self, low: str, high: str, rows: int, stored: dict[int, Value]) -> None:
+        """Open the loop over blocks, with all stages."""
+        text = self.text
+        text.open(f"for (int64_t at = {low}; at < {high}; at += {rows}) {{")
+        text.line(f"const int64_t count = {high} - at < {rows} ? {high} - at : {rows};")
+        for stage in self.stages:
+            step = self.steps[stage.steps[0]]
+            if stage.kind == "reduce":
+                which = f"[FG_ROWS_{step.name}][{int(self.d.buffer(step.y).dtype == np.float64)}]"
+                operands = f"{self._address(step.operands[0])}, {self._address(step.y)}"
+                text.line(f"s->rows{which}(count, {self.width}, {operands});")
+            elif stage.kind == "product":
+                self._write_product(step)
+            elif stage.kind == "rows":
+                text.open("for (int64_t q = 0; q < count; q++) {")
+                text.line("const int64_t i = at + q;")
+                self._write_statements(stage.steps, stored)
+                text.close()
+            else:
+                self._write_elements(stage.steps, stored)
+
+    def _write_product(self, step: Step) -> None:
+        d = self.d
+        a, y = d.buffer(step.operands[0]), d.buffer(step.y)
+        ta, tb = (bool(x) for x in step.attr[:2])
+        depth = a.shape[not ta]
+        if not by_tiles(ta, tb, self.rows, self.width, depth) or self.scope.is_single(step.operands[0]):
+            raise Unwritten
+        va, vb = self.scope.operand(step, 0), self.scope.operand(step, 1)
+        if va.single or vb.single or any(d.root(v) in self.roots for v in step.operands):
+            raise Unwritten
+        start = "at" if ta else f"at * {depth}"
+        operands = f"{va.address} + {start}, {self.rows if ta else depth}, {vb.address}, {depth if tb else self.width}"
+        which = int(y.dtype == np.float64)
+        to = f"{self._address(step.y)}, {self.width}"
+        self.text.line(f"s->gemm[{which}]({int(ta)}, {int(tb)}, count, {self.width}, {depth}, {operands}, 0, {to});")
+
+    def _write_elements(self, steps: list[int], stored: dict[int, Value]) -> None:
+        text = self.text
+        text.open("for (int64_t q = 0; q < count; q++) {")
+        text.line(f"const int64_t r = at + q, from0 = r * {self.width};")
+        self.places: dict[tuple[int, Index], str] = {}
+        for k in steps:
+            for v, index in self.maps[k].operands:
+                self._find(v, index, set(steps))
+        text.line('_Pragma("omp simd")')
+        text.open(f"for (int64_t j = 0; j < {self.width}; j++) {{")
+        text.line("const int64_t i = from0 + j;")
+        self._write_statements(steps, stored)
+        text.close()
+        text.close()
+
+    def _find(self, v: int, index: Index, steps: set[int]) -> None:
+        """Declare where a row of an operand begins, or its element for a whole row."""
+        if v < 0 or (v, index) in self.places or self.made.get(v) in steps or self.scope.is_single(v):
+            return
+        if index.is_constant or (v in self.arrays and index.is_plain):
+            return
+        parts = index.split(self.width)
+        if parts is None or parts[1] not in (0, 1):
+            raise Unwritten
+        outer, stride = parts
+        kind, name = c_type(self.d.buffer(v).dtype), f"at{len(self.places)}"
+        if v in self.arrays:  # an element for each row
+            if stride or not outer.is_plain:
+                raise Unwritten
+            self.text.line(f"const {kind} {name} = {self.arrays[v]}[q];")
+        else:
+            if v not in self.made and self.d.root(v) in self.roots:
+                raise Unwritten
+            value, place = self.scope.value(v), outer.text("r")
+            if stride:
+                self.text.line(f"const {kind} *const {name} = {value.address} + ({place});")
+            else:
+                self.text.line(f"const {kind} {name} = {value.at(place)};")
+        self.places[v, index] = f"{name}[j]" if stride else name
+
+    def _write_statements(self, steps: list[int], stored: dict[int, Value]) -> None:
+        """What is computed for element i, which is number j of row q of the block, or for row q."""
+        text, d, here = self.text, self.d, set(steps)
+        by_row = self.maps[steps[0]].n == self.rows
+        for k in steps:
+            step, m = self.steps[k], self.maps[k]
+            values = [self._element(step, v, index, here, by_row) if v >= 0 else "0" for v, index in m.operands]
+            y, name = d.buffer(step.y), f"e{step.y}{self.scope.name}"
+            expression = self.scope.separate(step, m.expression(values), lanes=True)
+            text.line(f"const {c_type(y.dtype)} {name} = {expression};")
+            if step.y in stored:
+                text.line(f"{stored[step.y].at('i')} = {name};")
+            elif step.y in self.arrays:
+                text.line(f"{self.arrays[step.y]}[{'q' if by_row else f'q * {self.width} + j'}] = {name};")
+
+    def _element(self, step: Step, v: int, index: Index, here: set[int], by_row: bool) -> str:
+        scope, d = self.scope, self.d
+        if self.made.get(v) in here:
+            if not index.is_plain:
+                raise Unwritten
+            return f"e{v}{scope.name}"
+        known = d.buffer(d.root(v)).data is not None and scope.value(v).single
+        if known:
+            return scope.value(v).at("0")
+        if v not in self.made and d.root(v) in self.roots:
+            raise Unwritten
+        if not by_row and (v, index) in self.places:
+            element, is_constant = self.places[v, index], not self.places[v, index].endswith("[j]")
+        elif v in self.arrays:
+            if not index.is_plain:
+                raise Unwritten
+            return f"{self.arrays[v]}[{'q' if by_row else f'q * {self.width} + j'}]"
+        else:
+            if index.divides:
+                raise Unwritten
+            element, is_constant = scope.value(v).at(index.text("i")), index.is_constant
+        if not is_constant or d.buffer(v).dtype.kind != "f" or step.name not in _core.ROWS:
+            return element
+        if _core.ROWS[step.name]["arity"] < 2 or not scope.calls(step):
+            return element
+        scope.text.declare("const uint64_t no_bits = NO_BITS;")
+        return f"EACH_{suffix(d.buffer(v).dtype)}({element})"
