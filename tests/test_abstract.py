@@ -356,9 +356,9 @@ def test_a_read_only_array_from_outside_is_shared():
     view.flags.writeable = False  # the view is read-only, but not the memory that it shows
     for x in (data, view):
         f, size = facts(x)
-        assert data.nbytes <= size < data.nbytes + 100
+        assert size < 100  # each replay reads what is there
         data += 1
-        np.testing.assert_array_equal(f(np.ones(N)), (data + data) * data)  # traced again
+        np.testing.assert_array_equal(f(np.ones(N)), (data + data) * data)
     _, size = facts(np.frombuffer(data.tobytes()))
     assert size < 100
 
