@@ -21,7 +21,7 @@ from .description import Step
 from .maps import LONG, Map, is_long, lanes, map_of
 from .scope import Scope, Unwritten
 from .steps import sum_of_terms
-from .values import Index, Value, c_type, suffix
+from .values import Index, Value, c_type, literal, suffix
 
 _AGAIN = 8  # steps that may be computed again for an element that is read at another place
 _SEGMENTS = 6  # of a loop at most
@@ -118,16 +118,12 @@ class ElementLoop:
         items, late = len(self.items), set(self.late)
         pieces = {root: list(found) for root, found in self.pieces.items()}
         steps = self.scope.description.steps
-        if all(steps[k].name == "broadcast_to" or self._may_join(steps[k]) for k in group):
-            if all(self._join(k, steps[k]) for k in group) and self._plan(len(self.items)).n == len(self.items):
-                self.safe = len(self.items)
-                return True
+        if all(self._join(k, steps[k]) for k in group) and self._plan(len(self.items)).n == len(self.items):
+            self.safe = len(self.items)
+            return True
         del self.items[items:]
         self.late, self.pieces = late, pieces
         return False
-
-    def _may_join(self, step: Step) -> bool:
-        return step.name == "sum" or map_of(self.scope, step) is not None
 
     def _join(self, k: int, step: Step) -> bool:
         if step.name == "unslice":
@@ -139,6 +135,8 @@ class ElementLoop:
             return False
         if m.n == 1:
             return self._join_number(k, step, m)
+        if m.n == 0:
+            return self._join_nothing(step)
         if any(self._root(v) in self.late for v in step.operands if v >= 0):
             return False
         found = [self._reads(v, index, m.n) if v >= 0 else (True, None) for v, index in m.operands]
@@ -155,6 +153,12 @@ class ElementLoop:
             return False
         self.items.append(item)
         return True
+
+    def _join_nothing(self, step: Step) -> bool:
+        """A map of no elements only has a place."""
+        if not self.items:
+            self.scope.result(step.y)
+        return not self.items
 
     def _make(self, step: Step, maker: int) -> bool:
         """Note that an item makes its result; False if the run has made some of it already."""
@@ -230,7 +234,7 @@ class ElementLoop:
         x, y = d.buffer(step.operands[0]), d.buffer(step.y)
         loops = [item for item in self.items if item.is_loop]
         root = self._root(step.y)
-        if self.scope.is_alone or y.size != 1 or x.size == 1 or x.dtype.kind != "f" or x.dtype != y.dtype or not loops:
+        if self.scope.is_alone or y.size != 1 or x.size < 2 or x.dtype.kind != "f" or x.dtype != y.dtype or not loops:
             return False
         if root in self.pieces or root in self.late or x.root in self.late or self.scope.is_single(step.operands[0]):
             return False
@@ -370,7 +374,8 @@ class ElementLoop:
         found = list[int]()
         for at, (k, x, in_turn) in enumerate(writes):
             for j, y, also in writes[at + 1 :]:
-                same = items[j].zeros and items[k].is_loop and self._root(items[j].step.y) == self._root(items[k].step.y)
+                roots_of = self._root(items[k].step.y), self._root(items[j].step.y)
+                same = items[j].zeros and items[k].is_loop and roots_of[0] == roots_of[1]
                 if not same and _meet(x, y) and not (in_turn and also and x[1] == y[1] and x[3] == y[3]):
                     found.append(max(k, j))
         for k, item in enumerate(items):
@@ -386,7 +391,7 @@ class ElementLoop:
                     x = self._span(v)
                     moved = (x[0], x[1] + shift * x[3], x[2] + shift * x[3], x[3])
                     for j, y, in_turn in writes:
-                        if j == k and not shift or not (_meet(x, y) or _meet(moved, y)):
+                        if (j == k and not shift) or not (_meet(x, y) or _meet(moved, y)):
                             continue
                         if not (in_turn and index.is_plain and k <= j and moved[1] == y[1] and x[3] == y[3]):
                             found.append(max(j, by))
@@ -451,7 +456,7 @@ class ElementLoop:
         stored = {k: scope.result(items[k].step.y) for k in plan.stored}
         roots = {self._root(items[k].step.y) for k in plan.stored}
         for item in items:
-            if item.zeros and self._is_zeroed(item, roots):
+            if item.zeros and self._is_zeroed(item, items, roots):
                 self._write_zeros(item)
         sums = [item for item in items if item.is_sum]
         totals = {item.k: scope.result(item.step.y) for item in sums}
@@ -466,23 +471,20 @@ class ElementLoop:
             if item.map is not None and not item.is_loop:
                 self._define(item.step, item.map)
 
-    def _is_zeroed(self, item: _Item, roots: set[int]) -> bool:
-        """Whether zeros have to be in memory."""
+    def _is_zeroed(self, item: _Item, items: list[_Item], roots: set[int]) -> bool:
+        """Whether zeros have to be in memory, where these items are written together."""
         root = self._root(item.step.y)
-        inside = {other.k for other in self.items if other.map is None or other.is_loop}
+        inside = {other.k for other in items if other.map is None or other.is_loop}
         outs = {self._root(v) for v in self.scope.description.outs}
         readers = inside.issuperset(self.scope.readers.get(root, ()))
         return root in roots or not self.scope.is_private(root) or root in outs or not readers
 
     def _write_zeros(self, item: _Item) -> None:
-        d, root = self.scope.description, self._root(item.step.y)
-        y = d.buffer(item.step.y)
-        result = self.scope.result(item.step.y)
+        y, result = self.scope.description.buffer(item.step.y), self.scope.result(item.step.y)
         for piece in item.zeros:
             start, n = ((x // y.dtype.itemsize) for x in (piece.start - y.shift, piece.end - piece.start))
             at = result.at(f"{start} + i" if start else "i")
             self.scope.text.line(f"for (int64_t i = 0; i < {n}; i++) {at} = 0;")
-        assert root == y.root
 
     def _write_sums(self, writer: _Writer, sums: list[_Item], totals: dict[int, Value]) -> None:
         """Loops that put what is summed into blocks, whose sums are added in the interpreter's order."""
@@ -505,8 +507,8 @@ class ElementLoop:
             b, name = d.buffer(item.step.y), f"sum{item.step.y}"
             of = writer.blocks.get(item.summed)
             if not in_parts and n < _TERMS:
-                value = Value(of, b.dtype, (n,), False) if of else self.scope.operand(item.step, 0)
-                terms = [value.at(str(i)) for i in range(n)]
+                added = Value(of, b.dtype, (n,), False) if of else self.scope.operand(item.step, 0)
+                terms = [added.at(str(i)) for i in range(n)]
                 text.line(f"const {c_type(b.dtype)} {name} = {sum_of_terms(terms)};")
                 continue
             if of is None:
@@ -752,7 +754,7 @@ class _Writer:
                 elif r is None:
                     values.append(self._element(item.step, v, index, shift))
                 elif r.maker < 0:
-                    values.append("0" if d.buffer(v).dtype.kind != "f" else f"0.0{'f' * (d.buffer(v).bytes < 8)}")
+                    values.append(literal(d.buffer(v).dtype.type(0)))
                 else:
                     values.append(self._name(r.maker, shift + r.shift))
             b, name = d.buffer(item.step.y), self._name(k, shift)

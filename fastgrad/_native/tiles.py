@@ -97,7 +97,9 @@ def _write_tiles(
         at_a = f"{a.address} + {_place(((row, a_row),))}"
         to = f"{c.address} + {_place(((row, c_row),))}, {c_row}" if is_direct else f"tile, {whole}"
         add = int(adds and is_direct)
-        text.line(f"tile_{tail}({height}, {vectors}, 0, {depth}, {at_a}, {a_row}, {a_col}, {at_b}, {ldb}, {add}, {to});")
+        text.line(
+            f"tile_{tail}({height}, {vectors}, 0, {depth}, {at_a}, {a_row}, {a_col}, {at_b}, {ldb}, {add}, {to});"
+        )
         if not is_direct:
             place = _place(((row, c_row), ("q", c_row), ("j", c_col)))
             total = f"tile[q * {whole} + j]{f' + {c.at(place)}' * adds}"
