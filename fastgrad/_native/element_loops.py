@@ -367,8 +367,8 @@ class ElementLoop:
         d, roots = self.scope.description, {self._root(items[k].step.y) for k in stored}
         writes = [(k, self._span(items[k].step.y), True) for k in stored]
         for k, item in enumerate(items):
-            if item.zeros and self._root(item.step.y) in roots:
-                writes.append((k, self._span(item.step.y, item.zeros), False))
+            if item.zeros and self._is_zeroed(item, items, roots):
+                writes.append((k, self._span(item.step.y), False))
             elif not item.is_loop and not item.zeros and not self.scope.is_local(item.step.y):
                 writes.append((k, self._span(item.step.y), False))
         found = list[int]()
@@ -397,8 +397,8 @@ class ElementLoop:
                             found.append(max(j, by))
         return min(found, default=None)
 
-    def _span(self, v: int, zeros: tuple[_Piece, ...] = ()) -> _Span:
-        """The memory of a buffer, or of zeros around it."""
+    def _span(self, v: int) -> _Span:
+        """The memory of a buffer."""
         b = self.scope.description.buffer(v)
         root = self.scope.description.buffer(b.root)
         start, end = b.shift, b.shift + b.bytes
