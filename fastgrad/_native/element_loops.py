@@ -25,7 +25,7 @@ from .values import Index, Value, c_type, literal, suffix
 
 _AGAIN = 8  # steps that may be computed again for an element that is read at another place
 _SEGMENTS = 6  # of a loop at most
-_LEAF = 2048  # elements of a longer row are summed by halves (FG_SUM_LEAF in csrc/kernels.h)
+_LEAF, _LANES = 2048, 64  # longer rows are summed by halves, of a multiple of so many elements (csrc/kernels.h)
 _TERMS = 16  # a sum of fewer terms is written out
 _ROW = 8  # a loop over the elements of a row is worth it from so many on
 _REPEATED = 32  # shorter rows are repeated, to so many elements at least
@@ -498,7 +498,7 @@ class ElementLoop:
         if in_parts:
             for item in sums:
                 text.line(f"{c_type(d.buffer(item.step.y).dtype)} lower{item.step.y}[FG_HALVES];")
-            text.line(f"fg_halves part = halves_of({n}, FG_SUM_LEAF, FG_SUM_LANES);")
+            text.line(f"fg_halves part = halves_of({n}, {_LEAF}, {_LANES});")
             text.open("do {")
             writer.write_part(n)
         else:
