@@ -88,7 +88,7 @@ class _Plan(NamedTuple):
     rows: _Rows | None
 
 
-_Span = tuple[object, int, int, int]  # memory: which, first and last byte in it, and the size of its elements
+Span = tuple[object, int, int, int]  # memory: which, first and last byte in it, and the size of its elements
 
 
 class ElementLoop:
@@ -365,20 +365,23 @@ class ElementLoop:
     def _conflict(self, items: list[_Item], stored: list[int], needs: dict[int, dict[int, int]]) -> int | None:
         """If the loop would write what it reads elsewhere, how many items to write together instead."""
         d, roots = self.scope.description, {self._root(items[k].step.y) for k in stored}
-        writes = [(k, self._span(items[k].step.y), True) for k in stored]
+        writes = [(k, memory_of(self.scope, items[k].step.y), True) for k in stored]
         for k, item in enumerate(items):
-            if item.zeros and self._is_zeroed(item, items, roots):
-                writes.append((k, self._span(item.step.y), False))
-            elif not item.is_loop and not item.zeros and not self.scope.is_local(item.step.y):
-                writes.append((k, self._span(item.step.y), False))
+            zeroed = item.zeros and self._is_zeroed(item, items, roots)
+            after = not item.is_loop and not item.zeros and not self.scope.is_local(item.step.y)
+            if zeroed or after:
+                writes.append((k, memory_of(self.scope, item.step.y), False))
         found = list[int]()
         for at, (k, x, in_turn) in enumerate(writes):
             for j, y, also in writes[at + 1 :]:
                 roots_of = self._root(items[k].step.y), self._root(items[j].step.y)
                 same = items[j].zeros and items[k].is_loop and roots_of[0] == roots_of[1]
-                if not same and _meet(x, y) and not (in_turn and also and x[1] == y[1] and x[3] == y[3]):
+                if not same and meet(x, y) and not (in_turn and also and x[1] == y[1] and x[3] == y[3]):
                     found.append(max(k, j))
         for k, item in enumerate(items):
+            if item.is_sum and item.summed < 0:  # it is read after the loop has written
+                x = memory_of(self.scope, item.step.operands[0])
+                found += [max(j, k) for j, y, _ in writes if j != k and meet(x, y)]
             if item.map is None:
                 continue
             all_reads = item.reads if item.is_loop else (None,) * len(item.map.operands)
@@ -388,23 +391,14 @@ class ElementLoop:
                 if not item.is_loop and self._root(v) in self.pieces:
                     continue  # it is read after the loop
                 for shift, by in needs.get(k, {}).items() if item.is_loop else ((0, k),):
-                    x = self._span(v)
+                    x = memory_of(self.scope, v)
                     moved = (x[0], x[1] + shift * x[3], x[2] + shift * x[3], x[3])
                     for j, y, in_turn in writes:
-                        if (j == k and not shift) or not (_meet(x, y) or _meet(moved, y)):
+                        if (j == k and not shift) or not (meet(x, y) or meet(moved, y)):
                             continue
                         if not (in_turn and index.is_plain and k <= j and moved[1] == y[1] and x[3] == y[3]):
                             found.append(max(j, by))
         return min(found, default=None)
-
-    def _span(self, v: int) -> _Span:
-        """The memory of a buffer."""
-        b = self.scope.description.buffer(v)
-        root = self.scope.description.buffer(b.root)
-        start, end = b.shift, b.shift + b.bytes
-        if self.scope.is_in_arena(b.root):
-            return "arena", root.offset + start, root.offset + end, b.dtype.itemsize
-        return b.root, start, end, b.dtype.itemsize
 
     # ---- rows ----------------------------------------------------------------------------------------------------
     def _spread_operands(self, item: _Item) -> Iterator[tuple[int, Index]]:
@@ -794,5 +788,16 @@ def _is_row(index: Index) -> bool:
     return not index.start and len(index.axes) == 2 and index.axes[0][1] == 0 and index.axes[1][1] == 1
 
 
-def _meet(x: _Span, y: _Span) -> bool:
+def memory_of(scope: Scope, v: int) -> Span:
+    """The memory of a buffer."""
+    b = scope.description.buffer(v)
+    root = scope.description.buffer(b.root)
+    start, end = b.shift, b.shift + b.bytes
+    if scope.is_in_arena(b.root):
+        return "arena", root.offset + start, root.offset + end, b.dtype.itemsize
+    return b.root, start, end, b.dtype.itemsize
+
+
+def meet(x: Span, y: Span) -> bool:
+    """Whether two parts of memory have bytes in common."""
     return x[0] == y[0] and x[1] < y[2] and y[1] < x[2]

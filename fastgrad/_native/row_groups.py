@@ -14,6 +14,7 @@ import numpy as np
 
 from .. import _core
 from .description import Step
+from .element_loops import meet, memory_of
 from .maps import Map, is_long, lanes, map_of
 from .scope import Scope, Unwritten
 from .steps import reduced
@@ -166,6 +167,7 @@ class _Group:
         rows = min(self._block_rows(), self.rows)
         results = {k: self.scope.result(self.steps[k].y) for k in self.columns}
         stored = {y: self.scope.result(y) for k, y in ((k, s.y) for k, s in self.steps.items()) if self._is_stored(y)}
+        self._check_columns(list(stored))
         text.open("{")
         for y in self._in_arrays():
             self.arrays[y] = f"block{y}{self.scope.name}"
@@ -177,6 +179,14 @@ class _Group:
             self._write_blocks("0", str(self.rows), rows, stored)
             text.close()
         text.close()
+
+    def _check_columns(self, stored: list[int]) -> None:
+        """Columns are summed at the end of a block, before which no step may write over what is in memory."""
+        for k in self.columns:
+            v = self._as_made(self.steps[k].operands[0])
+            x = memory_of(self.scope, v)
+            if any(self.made[y] > k and meet(x, memory_of(self.scope, y)) for y in stored if y != v):
+                raise Unwritten
 
     def _in_arrays(self) -> list[int]:
         """The values that are neither in memory nor in variables."""
