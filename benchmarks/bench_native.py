@@ -155,7 +155,7 @@ WORK = {
     "chain of 100 tanh of one element": (chain, (np.array([0.5]),), 1, {"replay": 0.9, "jax.jit": 0.09}),
     "Rosenbrock, 10": (rosenbrock, (RNG.normal(size=10),), 1, {"replay": 0.8}),
     "Rosenbrock, 1,000": (rosenbrock, (RNG.normal(size=1000),), 1, {"replay": 0.8}),
-    "Rosenbrock, 100,000": (rosenbrock, (RNG.normal(size=100_000),), 1, {"replay": 1.05}),
+    "Rosenbrock, 100,000": (rosenbrock, (RNG.normal(size=100_000),), 1, {"replay": 0.8}),
     "gradient of a 4-16-3 network": (network, (*WEIGHTS, RNG.normal(size=(32, 4)), RNG.normal(size=(32, 3))), 4,
                                      {"replay": 0.8}),
     "gradient of a 64-32-10 network": (network, (*WIDE, RNG.normal(size=(32, 64)), RNG.normal(size=(32, 10))), 4,

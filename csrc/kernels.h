@@ -14,8 +14,6 @@
 #ifndef FG_KERNELS_H
 #define FG_KERNELS_H
 
-#include "kernels/halves.h"
-
 #include <stddef.h>
 #include <stdint.h>
 
@@ -116,6 +114,10 @@ typedef struct {
 } fg_elementwise_kernels;
 
 /* ---- reduce.c -------------------------------------------------------------------------------------------- */
+/* A row longer than FG_SUM_LEAF is summed as the sum of its first FG_SUM_HALF(n) elements plus the sum of the rest, and
+ * so on. */
+enum { FG_SUM_LANES = 64, FG_SUM_LEAF = 32 * FG_SUM_LANES };
+#define FG_SUM_HALF(n) ((n) / 2 / FG_SUM_LANES * FG_SUM_LANES)
 /* Columns of more than FG_SUM_ROWS rows likewise, if there are FG_SUM_COLS columns or more. Of fewer rows, a caller may
  * sum parts of a multiple of FG_SUM_PART rows, the first by sum_cols and the others by add_cols. */
 enum { FG_SUM_COLS = FG_SUM_LANES / 2 + 1, FG_SUM_PART = 8, FG_SUM_ROWS = 32 * FG_SUM_PART };

@@ -1,15 +1,12 @@
-/* halves.h: the parts of a long row, which are summed one by one.
+/* halves.h: the parts of a long row, or of long columns, that are summed one by one, for native programs.
  *
- * A row longer than FG_SUM_LEAF is summed as the sum of its first FG_SUM_HALF(n) elements plus the sum of the rest, and
- * so on. Native programs, which compute what they sum part by part, go over the parts in order with fg_halves.
+ * A long row is summed as the sum of its first half plus the sum of the rest, and so on (FG_SUM_LEAF, FG_SUM_HALF and
+ * FG_SUM_ROWS in kernels.h). Native programs, which compute what they sum part by part, go over the parts in order.
  */
 #ifndef FG_KERNELS_HALVES_H
 #define FG_KERNELS_HALVES_H
 
 #include <stdint.h>
-
-enum { FG_SUM_LANES = 64, FG_SUM_LEAF = 32 * FG_SUM_LANES };
-#define FG_SUM_HALF(n) ((n) / 2 / FG_SUM_LANES * FG_SUM_LANES)
 
 enum { FG_HALVES = 64 };    /* more than a row can be halved */
 

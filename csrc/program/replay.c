@@ -726,10 +726,7 @@ static fg_services services;
 static void fill_services(void)
 {
     const fg_reduce_kernels *f32 = fg_kernels[FG_FLOAT32].reduce, *f64 = fg_kernels[FG_FLOAT64].reduce;
-#define BOTH(kernel)             \
-    {                            \
-        f32->kernel, f64->kernel \
-    }
+#define BOTH(kernel) {f32->kernel, f64->kernel}
     services = (fg_services){.bind = native_bind,
                              .run_step = native_run_step,
                              .in_step = fg_refused_in_step,

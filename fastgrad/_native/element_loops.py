@@ -20,11 +20,11 @@ from .description import Step
 from .maps import LONG, Map, for_each, is_long, lanes, map_of
 from .scope import Scope, Unwritten
 from .steps import sum_of_terms
-from .values import Index, Value, c_type
+from .values import Index, Value, c_type, literal
 
 _AGAIN = 8  # steps that may be computed again for an element that is read at another place
 _SEGMENTS = 6  # of a loop at most
-_LEAF = 2048  # elements of a longer row are summed by halves (FG_SUM_LEAF in csrc/kernels.h)
+_LEAF, _LANES = 2048, 64  # longer rows are summed by halves, of a multiple of so many elements (csrc/kernels.h)
 _TERMS = 16  # a sum of fewer terms is written out
 _FEW = 9  # elements that are written one by one, at most
 _ROW = 8  # a loop over the elements of a row is worth it from so many on
@@ -88,7 +88,7 @@ class _Plan(NamedTuple):
     rows: _Rows | None
 
 
-_Span = tuple[object, int, int, int]  # memory: which, first and last byte in it, and the size of its elements
+Span = tuple[object, int, int, int]  # memory: which, first and last byte in it, and the size of its elements
 
 
 class ElementLoop:
@@ -118,16 +118,12 @@ class ElementLoop:
         items, late = len(self.items), set(self.late)
         pieces = {root: list(found) for root, found in self.pieces.items()}
         steps = self.scope.description.steps
-        if all(steps[k].name == "broadcast_to" or self._may_join(steps[k]) for k in group):
-            if all(self._join(k, steps[k]) for k in group) and self._plan(len(self.items)).n == len(self.items):
-                self.safe = len(self.items)
-                return True
+        if all(self._join(k, steps[k]) for k in group) and self._plan(len(self.items)).n == len(self.items):
+            self.safe = len(self.items)
+            return True
         del self.items[items:]
         self.late, self.pieces = late, pieces
         return False
-
-    def _may_join(self, step: Step) -> bool:
-        return step.name == "sum" or map_of(self.scope, step) is not None
 
     def _join(self, k: int, step: Step) -> bool:
         if step.name == "unslice":
@@ -139,6 +135,8 @@ class ElementLoop:
             return False
         if m.n == 1:
             return self._join_number(k, step, m)
+        if m.n == 0:
+            return self._join_nothing(step)
         if any(self._root(v) in self.late for v in step.operands if v >= 0):
             return False
         found = [self._reads(v, index, m.n) if v >= 0 else (True, None) for v, index in m.operands]
@@ -155,6 +153,12 @@ class ElementLoop:
             return False
         self.items.append(item)
         return True
+
+    def _join_nothing(self, step: Step) -> bool:
+        """A map of no elements only has a place."""
+        if not self.items:
+            self.scope.result(step.y)
+        return not self.items
 
     def _make(self, step: Step, maker: int) -> bool:
         """Note that an item makes its result; False if the run has made some of it already."""
@@ -230,7 +234,7 @@ class ElementLoop:
         x, y = d.buffer(step.operands[0]), d.buffer(step.y)
         loops = [item for item in self.items if item.is_loop]
         root = self._root(step.y)
-        if self.scope.is_alone or y.size != 1 or x.size == 1 or x.dtype.kind != "f" or x.dtype != y.dtype or not loops:
+        if self.scope.is_alone or y.size != 1 or x.size < 2 or x.dtype.kind != "f" or x.dtype != y.dtype or not loops:
             return False
         if root in self.pieces or root in self.late or x.root in self.late or self.scope.is_single(step.operands[0]):
             return False
@@ -361,21 +365,23 @@ class ElementLoop:
     def _conflict(self, items: list[_Item], stored: list[int], needs: dict[int, dict[int, int]]) -> int | None:
         """If the loop would write what it reads elsewhere, how many items to write together instead."""
         d, roots = self.scope.description, {self._root(items[k].step.y) for k in stored}
-        writes = [(k, self._span(items[k].step.y), True) for k in stored]
+        writes = [(k, memory_of(self.scope, items[k].step.y), True) for k in stored]
         for k, item in enumerate(items):
-            if item.zeros and self._root(item.step.y) in roots:
-                writes.append((k, self._span(item.step.y, item.zeros), False))
-            elif not item.is_loop and not item.zeros and not self.scope.is_local(item.step.y):
-                writes.append((k, self._span(item.step.y), False))
+            zeroed = item.zeros and self._is_zeroed(item, items, roots)
+            after = not item.is_loop and not item.zeros and not self.scope.is_local(item.step.y)
+            if zeroed or after:
+                writes.append((k, memory_of(self.scope, item.step.y), False))
         found = list[int]()
         for at, (k, x, in_turn) in enumerate(writes):
             for j, y, also in writes[at + 1 :]:
-                same = (
-                    items[j].zeros and items[k].is_loop and self._root(items[j].step.y) == self._root(items[k].step.y)
-                )
-                if not same and _meet(x, y) and not (in_turn and also and x[1] == y[1] and x[3] == y[3]):
+                roots_of = self._root(items[k].step.y), self._root(items[j].step.y)
+                same = items[j].zeros and items[k].is_loop and roots_of[0] == roots_of[1]
+                if not same and meet(x, y) and not (in_turn and also and x[1] == y[1] and x[3] == y[3]):
                     found.append(max(k, j))
         for k, item in enumerate(items):
+            if item.is_sum and item.summed < 0:  # it is read after the loop has written
+                x = memory_of(self.scope, item.step.operands[0])
+                found += [max(j, k) for j, y, _ in writes if j != k and meet(x, y)]
             if item.map is None:
                 continue
             all_reads = item.reads if item.is_loop else (None,) * len(item.map.operands)
@@ -385,23 +391,14 @@ class ElementLoop:
                 if not item.is_loop and self._root(v) in self.pieces:
                     continue  # it is read after the loop
                 for shift, by in needs.get(k, {}).items() if item.is_loop else ((0, k),):
-                    x = self._span(v)
+                    x = memory_of(self.scope, v)
                     moved = (x[0], x[1] + shift * x[3], x[2] + shift * x[3], x[3])
                     for j, y, in_turn in writes:
-                        if j == k and not shift or not (_meet(x, y) or _meet(moved, y)):
+                        if (j == k and not shift) or not (meet(x, y) or meet(moved, y)):
                             continue
                         if not (in_turn and index.is_plain and k <= j and moved[1] == y[1] and x[3] == y[3]):
                             found.append(max(j, by))
         return min(found, default=None)
-
-    def _span(self, v: int, zeros: tuple[_Piece, ...] = ()) -> _Span:
-        """The memory of a buffer, or of zeros around it."""
-        b = self.scope.description.buffer(v)
-        root = self.scope.description.buffer(b.root)
-        start, end = b.shift, b.shift + b.bytes
-        if self.scope.is_in_arena(b.root):
-            return "arena", root.offset + start, root.offset + end, b.dtype.itemsize
-        return b.root, start, end, b.dtype.itemsize
 
     # ---- rows ----------------------------------------------------------------------------------------------------
     def _spread_operands(self, item: _Item) -> Iterator[tuple[int, Index]]:
@@ -453,7 +450,7 @@ class ElementLoop:
         stored = {k: scope.result(items[k].step.y) for k in plan.stored}
         roots = {self._root(items[k].step.y) for k in plan.stored}
         for item in items:
-            if item.zeros and self._is_zeroed(item, roots):
+            if item.zeros and self._is_zeroed(item, items, roots):
                 self._write_zeros(item)
         sums = [item for item in items if item.is_sum]
         totals = {item.k: scope.result(item.step.y) for item in sums}
@@ -468,23 +465,20 @@ class ElementLoop:
             if item.map is not None and not item.is_loop:
                 self._define(item.step, item.map)
 
-    def _is_zeroed(self, item: _Item, roots: set[int]) -> bool:
-        """Whether zeros have to be in memory."""
+    def _is_zeroed(self, item: _Item, items: list[_Item], roots: set[int]) -> bool:
+        """Whether zeros have to be in memory, where these items are written together."""
         root = self._root(item.step.y)
-        inside = {other.k for other in self.items if other.map is None or other.is_loop}
+        inside = {other.k for other in items if other.map is None or other.is_loop}
         outs = {self._root(v) for v in self.scope.description.outs}
         readers = inside.issuperset(self.scope.readers.get(root, ()))
         return root in roots or not self.scope.is_private(root) or root in outs or not readers
 
     def _write_zeros(self, item: _Item) -> None:
-        d, root = self.scope.description, self._root(item.step.y)
-        y = d.buffer(item.step.y)
-        result = self.scope.result(item.step.y)
+        y, result = self.scope.description.buffer(item.step.y), self.scope.result(item.step.y)
         for piece in item.zeros:
             start, n = ((x // y.dtype.itemsize) for x in (piece.start - y.shift, piece.end - piece.start))
             at = result.at(f"{start} + i" if start else "i")
             self.scope.text.line(f"for (int64_t i = 0; i < {n}; i++) {at} = 0;")
-        assert root == y.root
 
     def _write_sums(self, writer: _Writer, sums: list[_Item], totals: dict[int, Value]) -> None:
         """Loops that put what is summed into blocks, whose sums are added in the interpreter's order."""
@@ -498,7 +492,7 @@ class ElementLoop:
         if in_parts:
             for item in sums:
                 text.line(f"{c_type(d.buffer(item.step.y).dtype)} lower{item.step.y}[FG_HALVES];")
-            text.line(f"fg_halves part = halves_of({n}, FG_SUM_LEAF, FG_SUM_LANES);")
+            text.line(f"fg_halves part = halves_of({n}, {_LEAF}, {_LANES});")
             text.open("do {")
             writer.write_part(n)
         else:
@@ -507,8 +501,8 @@ class ElementLoop:
             b, name = d.buffer(item.step.y), f"sum{item.step.y}"
             of = writer.blocks.get(item.summed)
             if not in_parts and n < _TERMS:
-                value = Value(of, b.dtype, (n,), False) if of else self.scope.operand(item.step, 0)
-                terms = [value.at(str(i)) for i in range(n)]
+                added = Value(of, b.dtype, (n,), False) if of else self.scope.operand(item.step, 0)
+                terms = [added.at(str(i)) for i in range(n)]
                 text.line(f"const {c_type(b.dtype)} {name} = {sum_of_terms(terms)};")
                 continue
             if of is None:
@@ -762,7 +756,7 @@ class _Writer:
                 elif r is None:
                     values.append(self._element(item.step, v, index, shift))
                 elif r.maker < 0:
-                    values.append("0" if d.buffer(v).dtype.kind != "f" else f"0.0{'f' * (d.buffer(v).bytes < 8)}")
+                    values.append(literal(d.buffer(v).dtype.type(0)))
                 else:
                     values.append(self._name(r.maker, shift + r.shift))
             b, name = d.buffer(item.step.y), self._name(k, shift)
@@ -797,5 +791,16 @@ def _is_row(index: Index) -> bool:
     return not index.start and len(index.axes) == 2 and index.axes[0][1] == 0 and index.axes[1][1] == 1
 
 
-def _meet(x: _Span, y: _Span) -> bool:
+def memory_of(scope: Scope, v: int) -> Span:
+    """The memory of a buffer."""
+    b = scope.description.buffer(v)
+    root = scope.description.buffer(b.root)
+    start, end = b.shift, b.shift + b.bytes
+    if scope.is_in_arena(b.root):
+        return "arena", root.offset + start, root.offset + end, b.dtype.itemsize
+    return b.root, start, end, b.dtype.itemsize
+
+
+def meet(x: Span, y: Span) -> bool:
+    """Whether two parts of memory have bytes in common."""
     return x[0] == y[0] and x[1] < y[2] and y[1] < x[2]

@@ -1,7 +1,7 @@
 """The C text of a program: one function that does what its steps do (csrc/native.h).
 
-A step that is not written out is run by the interpreter, between two that are. Consecutive elementwise steps over
-equally many elements are one loop. A loop or branch of the program is one in C, with the values of its body as local
+A step that is not written out is run by the interpreter, between two that are. Consecutive elementwise steps are one
+loop (element_loops.py). A loop or branch of the program is one in C, with the values of its body as local
 variables; what the interpreter reads and writes of these is in the memory of the body's replay.
 """
 

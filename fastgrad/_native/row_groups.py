@@ -14,7 +14,8 @@ import numpy as np
 
 from .. import _core
 from .description import Step
-from .maps import Map, map_of
+from .element_loops import meet, memory_of
+from .maps import Map, is_long, lanes, map_of
 from .scope import Scope, Unwritten
 from .steps import reduced
 from .tiles import by_tiles
@@ -24,13 +25,15 @@ _ELEMENTS = 2048  # of a block, about
 _ROW = 16, 512  # elements of a row
 _EIGHT = 8  # columns are summed in eights of rows (FG_SUM_PART in csrc/kernels.h),
 _PART = 256  # and those of more rows by halves (FG_SUM_ROWS)
-_MOST = 8  # arrays of a block
+_BYTES = 3 << 14  # of all arrays of a block, unless the fewest rows take more
+_MOST = 3 << 15  # of these
 
 
 class _Stage(NamedTuple):
-    """Steps that run together for a block: elementwise ones for all elements, or for each row, or a single other."""
+    """Steps that run together for a block: elementwise ones, or a single other."""
 
-    kind: str  # "elements", "rows": one element for each row; or what is called: "reduce", "product"
+    kind: str  # "elements": in a loop for each row; "flat": in one for all; "rows": an element for each row; or what is
+    # called: "reduce", "product"
     steps: list[int]
 
 
@@ -52,6 +55,7 @@ class _Group:
         self.stages: list[_Stage] = []
         self.stage_of: dict[int, int] = {}
         self.arrays: dict[int, str] = {}  # of values: those of a block
+        self.places: dict[tuple[int, Index], str] = {}  # of operands: the element in the present loop
         self.n, self.width = self._sizes()
         self.rows = self.n // self.width
         if not _ROW[0] <= self.width <= _ROW[1]:
@@ -71,6 +75,11 @@ class _Group:
                 if sizes is None or x.dtype.kind != "f" or (sizes[0] != 1 and sizes[2] != 1):
                     raise Unwritten
                 found.add((x.size, sizes[1] if sizes[2] == 1 else sizes[2]))
+        if not found:
+            maps = [m for m in (map_of(self.scope, step) for step in self.steps.values()) if m is not None]
+            indices = [index for m in maps for v, index in m.operands if v >= 0 and index.divides]
+            if indices:
+                found.add((max(m.n for m in maps), min(index.axes[-1][0] for index in indices)))
         if len(found) != 1:
             raise Unwritten
         return found.pop()
@@ -95,11 +104,31 @@ class _Group:
             m = map_of(self.scope, step)
             if m is None or m.n not in (self.n, self.rows):
                 raise Unwritten
-            self.maps[k] = m
-            self._add("elements" if m.n == self.n else "rows", k)
+            self.maps[k] = m._replace(operands=tuple((self._as_made(v), index) for v, index in m.operands))
+            self._add(self._kind(step, m), k)
+
+    def _as_made(self, v: int) -> int:
+        """An operand; where it is a view, such as a reshape, of what the group makes, that itself."""
+        x = self.d.buffer(v) if v >= 0 else None
+        for y in self.made if x and v not in self.made and x.root in self.roots else ():
+            b = self.d.buffer(y)
+            if x and (x.root, x.shift, x.bytes, x.dtype) == (b.root, b.shift, b.bytes, b.dtype):
+                return y
+        return v
+
+    def _kind(self, step: Step, m: Map) -> str:
+        """Functions are computed in whole vectors: where rows end within one, in a loop for all elements."""
+        if m.n == self.rows:
+            return "rows"
+        plain = all(v < 0 or index.is_plain or index.is_constant for v, index in m.operands)
+        now = self.stages[-1].kind if self.stages else ""
+        vector = lanes() * 8 // self.d.buffer(step.y).dtype.itemsize
+        if plain and self.width % vector and (now == "flat" or is_long(self.scope, step)):
+            return "flat"
+        return "elements"
 
     def _add(self, kind: str, k: int) -> None:
-        joins = self.stages and self.stages[-1].kind == kind and kind in ("elements", "rows")
+        joins = self.stages and self.stages[-1].kind == kind and kind in ("elements", "flat", "rows")
         if not joins:
             self.stages.append(_Stage(kind, []))
         self.stages[-1].steps.append(k)
@@ -115,10 +144,14 @@ class _Group:
     def _is_read_later(self, k: int) -> bool:
         """Whether another stage than a step's own, or a sum of columns, reads its result."""
         y = self.steps[k].y
-        return any(y in step.operands and self.stage_of.get(j) != self.stage_of[k] for j, step in self.steps.items())
+        return any(
+            self.stage_of.get(j) != self.stage_of[k] and y in map(self._as_made, step.operands)
+            for j, step in self.steps.items()
+        )
 
     def _address(self, v: int) -> str:
         """Of a value's elements in the present block."""
+        v = self._as_made(v)
         if v in self.arrays:
             return self.arrays[v]
         if v not in self.made and self.d.root(v) in self.roots:
@@ -131,28 +164,47 @@ class _Group:
     # ---- writing -------------------------------------------------------------------------------------------------
     def write(self) -> None:
         text, d = self.text, self.d
-        rows = max(1, _ELEMENTS // self.width)
-        if self.columns:
-            rows = max(_EIGHT, rows // _EIGHT * _EIGHT)
-        rows = min(rows, self.rows)
+        rows = min(self._block_rows(), self.rows)
         results = {k: self.scope.result(self.steps[k].y) for k in self.columns}
         stored = {y: self.scope.result(y) for k, y in ((k, s.y) for k, s in self.steps.items()) if self._is_stored(y)}
+        self._check_columns(list(stored))
         text.open("{")
-        for k in self.stage_of:
-            y = self.steps[k].y
-            called = self.stages[self.stage_of[k]].kind in ("reduce", "product")
-            if not self._is_stored(y) and (called or self._is_read_later(k)):
-                self.arrays[y] = f"block{y}{self.scope.name}"
-                n = rows if self._is_by_row(y) else rows * self.width
-                text.line(f"{c_type(d.buffer(y).dtype)} {self.arrays[y]}[{n}];")
-        if len(self.arrays) > _MOST:
-            raise Unwritten
+        for y in self._in_arrays():
+            self.arrays[y] = f"block{y}{self.scope.name}"
+            n = rows if self._is_by_row(y) else rows * self.width
+            text.line(f"{c_type(d.buffer(y).dtype)} {self.arrays[y]}[{n}];")
         if self.columns:
             self._write_parts(rows, stored, results)
         else:
             self._write_blocks("0", str(self.rows), rows, stored)
             text.close()
         text.close()
+
+    def _check_columns(self, stored: list[int]) -> None:
+        """Columns are summed at the end of a block, before which no step may write over what is in memory."""
+        for k in self.columns:
+            v = self._as_made(self.steps[k].operands[0])
+            x = memory_of(self.scope, v)
+            if any(self.made[y] > k and meet(x, memory_of(self.scope, y)) for y in stored if y != v):
+                raise Unwritten
+
+    def _in_arrays(self) -> list[int]:
+        """The values that are neither in memory nor in variables."""
+        called = {k for k, at in self.stage_of.items() if self.stages[at].kind in ("reduce", "product")}
+        return [
+            self.steps[k].y
+            for k in self.stage_of
+            if not self._is_stored(self.steps[k].y) and (k in called or self._is_read_later(k))
+        ]
+
+    def _block_rows(self) -> int:
+        """How many rows a block has."""
+        row = sum(self.d.buffer(y).bytes // self.rows for y in self._in_arrays())
+        unit = _EIGHT if self.columns else 1
+        rows = max(1, min(_ELEMENTS // self.width, _BYTES // max(row, 1)) // unit) * unit
+        if rows * row > _MOST:
+            raise Unwritten
+        return rows
 
     def _write_parts(self, rows: int, stored: dict[int, Value], results: dict[int, Value]) -> None:
         """Loops over the halves in which columns are summed, and over the blocks of each."""
@@ -196,10 +248,18 @@ class _Group:
                 text.line(f"s->rows{which}(count, {self.width}, {operands});")
             elif stage.kind == "product":
                 self._write_product(step)
+            elif stage.kind == "flat":
+                self.places = {}
+                text.line('_Pragma("omp simd")')
+                text.open(f"for (int64_t j = 0; j < count * {self.width}; j++) {{")
+                text.line(f"const int64_t i = at * {self.width} + j;")
+                self._write_statements(stage.steps, stored, "j")
+                text.close()
             elif stage.kind == "rows":
+                self.places = {}
                 text.open("for (int64_t q = 0; q < count; q++) {")
                 text.line("const int64_t i = at + q;")
-                self._write_statements(stage.steps, stored)
+                self._write_statements(stage.steps, stored, "q")
                 text.close()
             else:
                 self._write_elements(stage.steps, stored)
@@ -224,14 +284,14 @@ class _Group:
         text = self.text
         text.open("for (int64_t q = 0; q < count; q++) {")
         text.line(f"const int64_t r = at + q, from0 = r * {self.width};")
-        self.places: dict[tuple[int, Index], str] = {}
+        self.places = {}
         for k in steps:
             for v, index in self.maps[k].operands:
                 self._find(v, index, set(steps))
         text.line('_Pragma("omp simd")')
         text.open(f"for (int64_t j = 0; j < {self.width}; j++) {{")
         text.line("const int64_t i = from0 + j;")
-        self._write_statements(steps, stored)
+        self._write_statements(steps, stored, f"q * {self.width} + j")
         text.close()
         text.close()
 
@@ -260,22 +320,21 @@ class _Group:
                 self.text.line(f"const {kind} {name} = {value.at(place)};")
         self.places[v, index] = f"{name}[j]" if stride else name
 
-    def _write_statements(self, steps: list[int], stored: dict[int, Value]) -> None:
-        """What is computed for element i, which is number j of row q of the block, or for row q."""
+    def _write_statements(self, steps: list[int], stored: dict[int, Value], place: str) -> None:
+        """What is computed for element i, or for row i, which is in a block's arrays at this place."""
         text, d, here = self.text, self.d, set(steps)
-        by_row = self.maps[steps[0]].n == self.rows
         for k in steps:
             step, m = self.steps[k], self.maps[k]
-            values = [self._element(step, v, index, here, by_row) if v >= 0 else "0" for v, index in m.operands]
+            values = [self._element(step, v, index, here, place) if v >= 0 else "0" for v, index in m.operands]
             y, name = d.buffer(step.y), f"e{step.y}{self.scope.name}"
             expression = self.scope.separate(step, m.expression(values), lanes=True)
             text.line(f"const {c_type(y.dtype)} {name} = {expression};")
             if step.y in stored:
                 text.line(f"{stored[step.y].at('i')} = {name};")
             elif step.y in self.arrays:
-                text.line(f"{self.arrays[step.y]}[{'q' if by_row else f'q * {self.width} + j'}] = {name};")
+                text.line(f"{self.arrays[step.y]}[{place}] = {name};")
 
-    def _element(self, step: Step, v: int, index: Index, here: set[int], by_row: bool) -> str:
+    def _element(self, step: Step, v: int, index: Index, here: set[int], place: str) -> str:
         scope, d = self.scope, self.d
         if self.made.get(v) in here:
             if not index.is_plain:
@@ -286,12 +345,12 @@ class _Group:
             return scope.value(v).at("0")
         if v not in self.made and d.root(v) in self.roots:
             raise Unwritten
-        if not by_row and (v, index) in self.places:
+        if (v, index) in self.places:
             element, is_constant = self.places[v, index], not self.places[v, index].endswith("[j]")
         elif v in self.arrays:
             if not index.is_plain:
                 raise Unwritten
-            return f"{self.arrays[v]}[{'q' if by_row else f'q * {self.width} + j'}]"
+            return f"{self.arrays[v]}[{place}]"
         else:
             if index.divides:
                 raise Unwritten

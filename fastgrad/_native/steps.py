@@ -133,8 +133,8 @@ def _reduction(scope: Scope, k: int, step: Step) -> None:
 
 
 def _is_added_in_turn(n: int, inner: int) -> bool:
-    """Whether a kernel adds n terms as `sum_of_terms` does: rows of few terms; columns, unless several rows of these fit side
-    by side in the lanes of vectors (fold_cols in csrc/kernels/reduce.c)."""
+    """Whether a kernel adds n terms as `sum_of_terms` does: rows of few terms; columns, unless several rows of these
+    fit side by side in the lanes of vectors (fold_cols in csrc/kernels/reduce.c)."""
     return n < _NARROW and (inner > _LANES // 2 or n * inner <= _LANES)
 
 

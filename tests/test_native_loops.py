@@ -1,0 +1,162 @@
+"""Native programs: elementwise steps, sums, rows, columns and products that are written as loops, beside the
+interpreter, whose bits they have."""
+
+import numpy as np
+import pytest
+from _native import agree, native, needs_compiler, own_directory, rounds_as_compiled_now  # noqa: F401
+
+import fastgrad as fg
+from fastgrad._native import emit
+
+RNG = np.random.default_rng(0)
+pytestmark = needs_compiler
+
+
+def check(f, args, what, whole=True):
+    """f has the interpreter's bits; if `whole`, all of it is written out. Returns the text."""
+    compiled, replay = native(f, *args), fg.compile(f, native=False)
+    for factor in (1.0, 0.7):  # memory of a replay that has run before holds other values
+        given = [(x * factor).astype(x.dtype) for x in args]
+        found, expected = compiled(*given), replay(*given)
+        agree(found, expected, what, ulps=16)
+        if rounds_as_compiled_now():
+            for x, y in zip(fg.tree.leaves(found), fg.tree.leaves(expected)):
+                np.testing.assert_array_equal(x, y, err_msg=what)
+    source = emit.c_source(compiled.program(*args))
+    assert not (whole and source.interpreted), f"{what}: {source.interpreted} are not written out"
+    return source.text
+
+
+# ---- neighbouring elements ---------------------------------------------------------------------------------------
+def rosenbrock(x):
+    return np.sum(100 * (x[1:] - x[:-1] ** 2) ** 2 + (1 - x[:-1]) ** 2)
+
+
+def bending(x):
+    """Second differences, and a sum of another length."""
+    d = x[2:] - 2 * x[1:-1] + x[:-2]
+    return np.sum(d * d) + np.sum(x * x)
+
+
+def halves(x):
+    """Two parts, side by side, and a part that is used as it is, too."""
+    n = len(x) // 2
+    return np.sum(np.concatenate([x[:n] * 2, x[n:] * x[n:]]) ** 2) + np.sum(np.sqrt(x[:n] * x[:n] + 1))
+
+
+@pytest.mark.parametrize(("n", "dtype"), [(3, "float64"), (33, "float64"), (1000, "float32"), (9001, "float64")])
+def test_neighbours_are_read_in_one_loop(n, dtype):
+    x = RNG.normal(size=n).astype(dtype)
+    check(lambda x: [fg.value_and_grad(f)(x) for f in (rosenbrock, bending, halves)], [x], f"{n} {dtype}", False)
+    text = fg.compile(fg.value_and_grad(rosenbrock)).program(x).c_source()
+    assert text.count("f->arena") <= 1 and "run_step" not in text  # nothing but the value goes through memory
+
+
+def random_stencil(rng, n):
+    """A random program of differences, products and sums of parts of a vector."""
+    plan = [(int(rng.integers(5)), int(rng.integers(100)), int(rng.integers(1, 4))) for _ in range(rng.integers(2, 7))]
+
+    def f(x):
+        known, total = [x], 0.0
+        for kind, which, k in plan:
+            a, b = known[which % len(known)], known[which // 3 % len(known)]
+            if kind == 0 and a.shape[0] > k:
+                known.append(a[k:] - a[:-k])
+            elif kind == 1 and a.shape[0] > 2 * k:
+                known.append(a[k:-k] * a[: -2 * k])
+            elif kind == 2:
+                m = min(a.shape[0], b.shape[0])
+                known.append(a[:m] + b[-m:] * 0.5)
+            elif kind == 3:
+                total = total + np.sum(a * a)
+            else:
+                known.append(a * 0.5 - k)
+        return total + np.sum(known[-1] ** 2)
+
+    return fg.value_and_grad(f), [rng.normal(size=n)]
+
+
+@pytest.mark.parametrize("count", [3, pytest.param(150, marks=pytest.mark.slow)])
+def test_random_stencils(count):
+    rng = np.random.default_rng(count)
+    for k in range(count):
+        f, args = random_stencil(rng, int(rng.choice([9, 40, 700, 5000])))
+        check(f, args, f"stencil {k}: {fg.compile(f).program(*args)}", False)
+
+
+# ---- rows and columns --------------------------------------------------------------------------------------------
+def normalized(x, g, b):
+    """Means and variances of rows, which later steps of the same group read."""
+    c = x - x.mean(axis=1, keepdims=True)
+    return np.sum((c / np.sqrt(np.mean(c * c, axis=1, keepdims=True) + 1e-5) * g + b) ** 2)
+
+
+def scaled(x, row, column):
+    """Rows, columns, and the sums of both."""
+    return np.sum(np.tanh(x * row + column) * row) + np.sum(np.max(x, axis=1) * column[:, 0])
+
+
+def summed(x, row):
+    """Sums of many columns."""
+    return np.sum(np.cos(row) * np.sum(np.exp(-x * x + row) * x, axis=0))
+
+
+def layered(w, b, v, x, y):
+    """Products of a few rows at a time, with the steps that read them."""
+    return np.mean((np.tanh(x @ w + b) @ v - y) ** 2)
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_groups_of_rows(dtype):
+    def draw(*shape):
+        return RNG.normal(size=shape).astype(dtype)
+
+    work = (
+        (normalized, (draw(300, 64), draw(64), draw(64))),
+        (normalized, (draw(70, 50), draw(50), draw(50))),
+        (scaled, (draw(150, 48), draw(48), draw(150, 1))),
+        (summed, (draw(777, 33), draw(33))),
+        (summed, (draw(40, 160), draw(160))),
+        (layered, (draw(10, 64), draw(64), draw(64, 3), draw(1000, 10), draw(1000, 3))),
+    )
+    flat = [x for _, args in work for x in args]
+
+    def all_of_them(*flat):
+        found, given = [], iter(flat)
+        for f, args in work:
+            found.append(fg.value_and_grad(f, tuple(range(len(args))))(*(next(given) for _ in args)))
+        return found
+
+    check(all_of_them, flat, f"groups of rows, {dtype.__name__}", False)
+    for f, args in (work[0], work[3], work[5]):
+        text = fg.compile(fg.grad(f, tuple(range(len(args))))).program(*args).c_source()
+        assert "count" in text and "run_step" not in text, f.__name__
+
+
+def test_rows_of_few_elements_are_read_in_whole_vectors():
+    sizes = [(rows, width) for width in (3, 10, 16, 100) for rows in (5, 33)]
+
+    def f(*args):
+        triples = zip(args[::3], args[1::3], args[2::3])
+        return [fg.value_and_grad(lambda x, row, y: np.sum((x + row - y) ** 2 * row), (0, 1))(*t) for t in triples]
+
+    args = [RNG.normal(size=s) for rows, width in sizes for s in ((rows, width), width, (rows, width))]
+    text = check(f, args, "short rows", False)
+    assert "rows1" in text and "% 3]" not in text
+
+
+# ---- products ----------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_products(dtype):
+    """In tiles, whole or cut off, turned, of copied operands; and by the kernel."""
+    sizes = [(32, 16, 4), (32, 3, 16), (16, 3, 32), (4, 16, 32), (7, 9, 11), (5, 33, 6), (40, 30, 20), (13, 1, 20)]
+
+    def f(*pairs):
+        found = []
+        for a, b in zip(pairs[::2], pairs[1::2]):
+            found += [a @ b, *fg.grad(lambda a, b: np.sum((a @ b) ** 2), (0, 1))(a, b)]
+        return found
+
+    args = [RNG.normal(size=s).astype(dtype) for m, n, k in sizes for s in ((m, k), (k, n))]
+    text = check(f, args, "products", False)
+    assert "tile_f" in text and "s->gemm" in text
