@@ -167,6 +167,22 @@ def test_gradients_of_slices_are_written_to_one_place():
     assert program.facts["peak_bytes"] < 1.2 * x.nbytes
 
 
+@pytest.mark.parametrize("n", [100, 4000])
+@pytest.mark.parametrize("apart", [True, False])
+def test_the_gradient_of_many_slices(n, apart):
+    """One instruction for each 15 slices, which adds them in the order of the eager run."""
+    rng = np.random.default_rng(n)
+    x, weights = rng.standard_normal(n), rng.standard_normal(50)
+    starts = np.arange(50) * (n // 50) if apart else rng.integers(0, n - n // 50, 50)
+
+    def f(x):
+        parts = [x[i : i + n // 50] for i in starts.tolist()]
+        return sum(fg.sum(fg.sin(part) * part) * w for part, w in zip(parts, weights))
+
+    program = check(fg.grad(f), x)
+    assert instructions(program).count("unslice") == 4
+
+
 def test_pieces_are_read_by_the_group_that_needs_them():
     x = np.random.default_rng(0).standard_normal(40_000)
 

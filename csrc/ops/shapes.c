@@ -401,7 +401,7 @@ int fg_concatenate_shape(const fg_call *c, fg_shape **shape, int *dtype)
 
 int fg_concatenate_run(const fg_call *c, fg_array *y)
 {
-    enum { SHORT_ROW = 512 };                   /* bytes: so short that its parts are not copied one by one */
+    enum { SHORT_ROW = 512, MANY = 64 };        /* bytes; parts: so many short ones are not copied one by one */
     int axis = (int)c->attr[0];
     int64_t outer = 1, inner = (int64_t)fg_itemsize(y->dtype), at = 0;
     for (int i = 0; i < axis; i++)
@@ -409,7 +409,7 @@ int fg_concatenate_run(const fg_call *c, fg_array *y)
     for (int i = axis + 1; i < y->shape->ndim; i++)
         inner *= y->shape->dim[i];
     int64_t row = inner * y->shape->dim[axis];
-    if (row < SHORT_ROW && outer > 1 && join_pieces(c, y))
+    if (row < SHORT_ROW && outer * c->n_in >= MANY && join_pieces(c, y))
         return FG_OK;
     for (int k = 0; k < c->n_in; k++) {
         const fg_array *x = c->in[k].array;

@@ -45,13 +45,23 @@ static int add_item(list *to, size_t size, const void *item)
     return at != NULL;
 }
 
-/* The padding by `first` and then by `second`, which is by one operand, as an instruction in the place of `sum`. */
+/* The padding by `first` and then by `second`, which is by one operand, as an instruction in the place of `sum`. If
+ * `first` has as many operands as there may be, its result is the first operand, which needs no zeros around it. */
 static int join(fg_program *p, const instruction *first, const instruction *second, instruction sum,
                 instruction *joined)
 {
     const instruction *both[] = {first, second};
     *joined = (instruction){.op = FG_OP_unslice, .y = sum.y, .in = p->operands.n, .attr = p->attrs.n};
-    for (int k = 0; k < 2; k++) {
+    const fg_array *y = values_of(p)[sum.y].array;
+    int is_full = first->n_in == FG_MAX_PIECES;
+    if (is_full && !add_item(&p->operands, sizeof(int), &first->y))
+        return FG_NO_MEMORY;
+    joined->n_in = is_full;
+    for (int i = 0; is_full && i < y->shape->ndim; i++, joined->n_attr += 3)
+        for (int j = 0; j < 3; j++)
+            if (!add_item(&p->attrs, sizeof(int64_t), &(int64_t){j == 0 ? 0 : j == 1 ? 1 : y->shape->dim[i]}))
+                return FG_NO_MEMORY;
+    for (int k = is_full; k < 2; k++) {
         instruction n = *both[k];
         for (int i = 0; i < n.n_in; i++, joined->n_in++)
             if (!add_item(&p->operands, sizeof(int), &(int){operands_of(p, &n)[i]}))
@@ -159,11 +169,11 @@ int fg_pass_join_paddings(fg_program *p)
             first = second;
             second = swap;
         }
-        status = join(p, first, second, sum, &joined);
+        int one = a.maker[in[0]], other = a.maker[in[1]], later = one > other ? one : other;
+        status = join(p, first, second, sum, &joined); /* which moves the list of operands */
         if (!status && find_joined(p, &joined, &found) &&
             (!is_better_apart(&found, y->shape) || is_added_to_a_padding(&a, k, sum.y))) {
-            int one = a.maker[in[0]], other = a.maker[in[1]];
-            status = add_last(p, &joined, one > other ? one : other);
+            status = first->n_in == FG_MAX_PIECES ? FG_OK : add_last(p, &joined, later);
             instructions_of(p)[k] = joined;
         }
     }
