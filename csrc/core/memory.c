@@ -51,7 +51,8 @@ static int n_large;
 static int64_t large_bytes;
 
 static int64_t limit = DEFAULT_LIMIT;
-static int64_t list_room = DEFAULT_LIMIT / 4;   /* how many bytes more the free lists may take */
+/* How many bytes may be kept when a small block is: a quarter of the limit, and the large blocks. */
+static int64_t small_limit = DEFAULT_LIMIT / 4;
 fg_counts fg_live;
 
 static size_t aligned(size_t bytes) { return (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT; }
@@ -152,6 +153,7 @@ void fg_free_lasting(void *memory, size_t bytes)
 static void take_out(int i)
 {
     large_bytes -= (int64_t)large[i].capacity;
+    small_limit -= (int64_t)large[i].capacity;
     fg_live.cached_bytes -= (int64_t)large[i].capacity;
     FG_ASSERT(large_bytes >= 0 && fg_live.cached_bytes >= large_bytes);
     n_large--;
@@ -199,6 +201,7 @@ static NOINLINE void free_large(void *memory, size_t capacity)
         drop_oldest();
     large[n_large++] = (large_block){memory, capacity, now};
     large_bytes += (int64_t)capacity;
+    small_limit += (int64_t)capacity;
     fg_live.cached_bytes += (int64_t)capacity;
     fg_live.bytes -= (int64_t)capacity;
     FG_ASSERT(fg_live.bytes >= 0);
@@ -215,7 +218,6 @@ void *fg_alloc(size_t bytes)
     if (!b)
         return fg_alloc_lasting(capacity);
     free_blocks[c] = b->next;
-    list_room += (int64_t)capacity;
     fg_live.cached_bytes -= (int64_t)capacity;
     FG_ASSERT(fg_live.cached_bytes >= 0);
     fg_live.bytes += (int64_t)capacity;
@@ -232,14 +234,13 @@ void fg_free(void *memory, size_t bytes)
         free_large(b, capacity);
         return;
     }
-    if ((int64_t)capacity > list_room) {
+    if (fg_live.cached_bytes + (int64_t)capacity > small_limit) {
         fg_free_lasting(b, capacity);
         return;
     }
     FG_ASSERT(b != free_blocks[c]);
     b->next = free_blocks[c];
     free_blocks[c] = b;
-    list_room -= (int64_t)capacity;
     fg_live.bytes -= (int64_t)capacity;
     fg_live.cached_bytes += (int64_t)capacity;
 }
@@ -261,7 +262,6 @@ void fg_pool_empty(void)
             free_blocks[c] = b->next;
             to_system(b);
         }
-    list_room = limit / 4;
     fg_live.cached_bytes = 0;
 }
 
@@ -269,6 +269,7 @@ int64_t fg_pool_limit(void) { return limit; }
 
 void fg_pool_set_limit(int64_t bytes)
 {
-    limit = bytes;
     fg_pool_empty();
+    limit = bytes;
+    small_limit = limit / 4;
 }
