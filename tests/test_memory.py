@@ -170,11 +170,11 @@ def test_the_pool_has_a_limit_which_the_oldest_blocks_leave_first():
             del x
             most = max(most, _core.live()["cached_bytes"])
         print(most <= 20 * 2**20, fg.show_config(mode="dicts")["pool"]["limit"])
-        kept = fg.zeros(2_000_000) + 1
+        kept = fg.zeros(1_500_000) + 1
         at = kept.numpy().ctypes.data
         others = [fg.zeros(200_000 + 200_000 * k) + 1 for k in range(3)]
-        del others, kept            # 16 MB, the last: it stays
-        print((fg.zeros(2_000_000) + 1).numpy().ctypes.data == at)
+        del others, kept            # 12 MB, the last: it stays
+        print((fg.zeros(1_500_000) + 1).numpy().ctypes.data == at)
     """)
     assert out == "True 20971520\nTrue"
 

@@ -4,8 +4,8 @@
  * over, and fresh pages, which the system zeroes, cost more than the work on them. Blocks of up to LARGEST_LISTED bytes
  * have a free list for each size class. Larger ones stand in one row, in the order in which they were freed: those that
  * nobody has asked for in KEPT_SECONDS go back to the system, and so do the oldest where there are too many. What is
- * kept takes at most `limit` bytes, the free lists a quarter of that, and is given back before a request fails for lack
- * of memory. Blocks are 64-byte aligned. Mutable globals: the pool, its limit, and the counts.
+ * kept takes at most `limit` bytes, a quarter of that in the free lists, and is given back before a request fails for
+ * lack of memory. Blocks are 64-byte aligned. Mutable globals: the pool, its limit, and the counts.
  */
 #define _DEFAULT_SOURCE         /* madvise */
 #define _ISOC11_SOURCE
@@ -20,6 +20,12 @@
 #endif
 #if defined(__linux__)
 #include <sys/mman.h>
+#endif
+
+#ifdef __GNUC__
+#define NOINLINE __attribute__((noinline))      /* so that the way of small blocks stays short */
+#else
+#define NOINLINE
 #endif
 
 #define ALIGNMENT 64
@@ -45,12 +51,24 @@ static int n_large;
 static int64_t large_bytes;
 
 static int64_t limit = DEFAULT_LIMIT;
+/* How many bytes may be kept when a small block is: a quarter of the limit, and the large blocks. */
+static int64_t small_limit = DEFAULT_LIMIT / 4;
 fg_counts fg_live;
 
 static size_t aligned(size_t bytes) { return (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT; }
 
-/* The class of a request of `bytes`, and the size of its blocks; -1: it is a large one, of which there are eight sizes
- * between powers of two. */
+/* Of large blocks there are eight sizes between powers of two. */
+static NOINLINE size_t large_capacity(size_t bytes)
+{
+    size_t eighth = LARGEST_LISTED / 8;
+    if (bytes > LARGEST)
+        return bytes;                           /* fg_alloc_lasting refuses it */
+    while (bytes > 16 * eighth)
+        eighth *= 2;
+    return (bytes + eighth - 1) / eighth * eighth;
+}
+
+/* The class of a request of `bytes`, and the size of its blocks; -1: it is a large one. */
 static int size_class(size_t bytes, size_t *capacity)
 {
     if (bytes <= SMALL_CLASSES * ALIGNMENT) {
@@ -59,11 +77,8 @@ static int size_class(size_t bytes, size_t *capacity)
         return c;
     }
     if (bytes > LARGEST_LISTED) {
-        size_t eighth = LARGEST_LISTED / 8;
-        while (bytes > 16 * eighth && bytes <= LARGEST)
-            eighth *= 2;
-        *capacity = bytes > LARGEST ? bytes : (bytes + eighth - 1) / eighth * eighth;
-        return -1;                              /* fg_alloc_lasting refuses what is too large */
+        *capacity = large_capacity(bytes);
+        return -1;
     }
     size_t base = SMALL_CLASSES * ALIGNMENT;
     int c = SMALL_CLASSES;
@@ -138,6 +153,7 @@ void fg_free_lasting(void *memory, size_t bytes)
 static void take_out(int i)
 {
     large_bytes -= (int64_t)large[i].capacity;
+    small_limit -= (int64_t)large[i].capacity;
     fg_live.cached_bytes -= (int64_t)large[i].capacity;
     FG_ASSERT(large_bytes >= 0 && fg_live.cached_bytes >= large_bytes);
     n_large--;
@@ -159,7 +175,7 @@ static time_t drop_unused(void)
     return now;
 }
 
-static void *take_large(size_t capacity)
+static NOINLINE void *alloc_large(size_t capacity)
 {
     int i = n_large - 1;
     while (i >= 0 && large[i].capacity != capacity)
@@ -170,28 +186,22 @@ static void *take_large(size_t capacity)
         fg_live.bytes += (int64_t)capacity;
     }
     drop_unused();
-    return memory;
+    return memory ? memory : fg_alloc_lasting(capacity);
 }
 
-/* Let large blocks go until the pool may take `bytes` more; whether it may. */
-static int make_room(size_t bytes)
-{
-    while (n_large && (int64_t)bytes > limit - fg_live.cached_bytes)
-        drop_oldest();
-    return (int64_t)bytes <= limit - fg_live.cached_bytes;
-}
-
-static void keep_large(void *memory, size_t capacity)
+static NOINLINE void free_large(void *memory, size_t capacity)
 {
     time_t now = drop_unused();
-    if (n_large == MOST_LARGE)
-        drop_oldest();
-    if ((int64_t)capacity > limit || !make_room(capacity)) {
+    int64_t most = limit - limit / 4;
+    if ((int64_t)capacity > most) {
         fg_free_lasting(memory, capacity);
         return;
     }
+    while (n_large == MOST_LARGE || large_bytes + (int64_t)capacity > most)
+        drop_oldest();
     large[n_large++] = (large_block){memory, capacity, now};
     large_bytes += (int64_t)capacity;
+    small_limit += (int64_t)capacity;
     fg_live.cached_bytes += (int64_t)capacity;
     fg_live.bytes -= (int64_t)capacity;
     FG_ASSERT(fg_live.bytes >= 0);
@@ -202,10 +212,8 @@ void *fg_alloc(size_t bytes)
 {
     size_t capacity;
     int c = size_class(bytes, &capacity);
-    if (c < 0) {
-        void *memory = take_large(capacity);
-        return memory ? memory : fg_alloc_lasting(capacity);
-    }
+    if (c < 0)
+        return alloc_large(capacity);
     block *b = free_blocks[c];
     if (!b)
         return fg_alloc_lasting(capacity);
@@ -223,15 +231,14 @@ void fg_free(void *memory, size_t bytes)
     int c = size_class(bytes, &capacity);
     FG_ASSERT(b && (uintptr_t)b % ALIGNMENT == 0);
     if (c < 0) {
-        keep_large(b, capacity);
+        free_large(b, capacity);
         return;
     }
-    FG_ASSERT(b != free_blocks[c]);
-    int64_t listed = fg_live.cached_bytes - large_bytes + (int64_t)capacity;
-    if (listed > limit / 4 || (listed + large_bytes > limit && !make_room(capacity))) {
+    if (fg_live.cached_bytes + (int64_t)capacity > small_limit) {
         fg_free_lasting(b, capacity);
         return;
     }
+    FG_ASSERT(b != free_blocks[c]);
     b->next = free_blocks[c];
     free_blocks[c] = b;
     fg_live.bytes -= (int64_t)capacity;
@@ -262,7 +269,7 @@ int64_t fg_pool_limit(void) { return limit; }
 
 void fg_pool_set_limit(int64_t bytes)
 {
+    fg_pool_empty();
     limit = bytes;
-    if (fg_live.cached_bytes > limit)
-        fg_pool_empty();
+    small_limit = limit / 4;
 }
