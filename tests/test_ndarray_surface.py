@@ -59,6 +59,8 @@ def test_compress():
             np.testing.assert_array_equal(found.numpy(), expected)
     with pytest.raises(ValueError, match=r"compress: expected a condition of one axis, got shape \(2, 1\)"):
         fg.compress([[True], [False]], x)
+    with pytest.raises(ValueError, match="compress: axis 2 does not exist"):
+        fg.compress([True], x, 2)
     with pytest.raises(IndexError, match="take"):
         fg.compress([0, 0, 0, 1], x, 1)
     with pytest.raises(fg.TraceError, match="the shape of the result depends on which elements there are"):

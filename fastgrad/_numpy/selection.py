@@ -17,7 +17,7 @@ from .indexing import take
 from .reductions import any as any_of
 from .reductions import argmax, refuse_out
 from .sequences import cumsum
-from .shapes import resize
+from .shapes import along_axis, resize
 
 if TYPE_CHECKING:
     from .typing import TensorLike
@@ -99,7 +99,8 @@ def compress(condition: TensorLike, a: TensorLike, axis: int | None = None, out:
     chosen = asarray(condition)
     if chosen.ndim != 1:
         raise ValueError(f"compress: expected a condition of one axis, got shape {chosen.shape}")
-    return take(a, flatnonzero(chosen), axis)
+    x, axis = along_axis(asarray(a), axis, "compress")
+    return take(x, flatnonzero(chosen), axis)
 
 
 def piecewise(
