@@ -532,6 +532,8 @@ def test_toeplitz():
     for c, r in (((4,), None), ((4,), (3,)), ((2, 4), (3,)), ((2, 4), (2, 1)), ((), None), ((3,), (0,)), ((0,), None)):
         c, r = rng.normal(size=c), None if r is None else rng.normal(size=r)
         np.testing.assert_array_equal(fg.linalg.toeplitz(c, r).numpy(), scipy.linalg.toeplitz(c, r))
+    with pytest.raises(ValueError, match=r"toeplitz: .* do not broadcast: c has shape \(2, 3\), r has \(4, 3\)"):
+        fg.linalg.toeplitz(np.ones((2, 3)), np.ones((4, 3)))
     assert fg.linalg.toeplitz([1, 2], [3.0, 4.0]).tolist() == [[1.0, 4.0], [2.0, 1.0]]
     c, r = rng.normal(size=4), rng.normal(size=3)
     fg.check_grads(fg.linalg.toeplitz, (c, r), order=2)

@@ -14,6 +14,10 @@ CALLS = {
     "real": lambda x: x.real, "imag": lambda x: x.imag, "choose": lambda x: x[0].astype(int).choose([x[0], x[1], x[1]]),
     "compress": lambda x: (x.compress([True, False]), x.compress([0, 1, 1], axis=1), x.compress([1] * 6)),
     "tobytes": lambda x: (x.tobytes(), x.tobytes("F")),
+    "out by position": lambda x: (
+        x.round(1, None), x.clip(0, 1, None), x.compress([0, 1], 0, None), x.clip(max=1, out=None),
+        x.astype(int)[0].choose([x[0], x[1]], out=None, mode="wrap"),
+    ),
 }  # fmt: skip
 REFUSED = {
     "fill": lambda x: x.fill(0.0), "put": lambda x: x.put([0], [1.0]), "resize": lambda x: x.resize(3, 2),
@@ -59,6 +63,8 @@ def test_compress():
             np.testing.assert_array_equal(found.numpy(), expected)
     with pytest.raises(ValueError, match=r"compress: expected a condition of one axis, got shape \(2, 1\)"):
         fg.compress([[True], [False]], x)
+    with pytest.raises(ValueError, match="compress: axis 2 does not exist"):
+        fg.compress([True], x, 2)
     with pytest.raises(IndexError, match="take"):
         fg.compress([0, 0, 0, 1], x, 1)
     with pytest.raises(fg.TraceError, match="the shape of the result depends on which elements there are"):
@@ -77,6 +83,11 @@ def test_what_tensors_refuse():
         with pytest.raises(AttributeError) as caught:
             getattr(t, name)
         assert f"a tensor has no {name}; use {cure}" in str(caught.value)
+    for call in (lambda x: x.round(1, X), lambda x: x.clip(0, 1, X), lambda x: x.compress([True], 0, X)):
+        with pytest.raises(TypeError, match="out= is not supported"):
+            call(t)
+    with pytest.raises(TypeError, match="choose: out= is not supported"):
+        fg.asarray([0, 1, 1]).choose(t, X)
     for call in (lambda x: x.tobytes(), lambda x: x.tofile(io.BytesIO())):
         with pytest.raises(TypeError, match="a tensor that is being differentiated would silently become a constant"):
             fg.grad(call)(X)

@@ -309,6 +309,25 @@ def test_derivatives_of_quantiles(name):
     fg.check_grads(ours(name, "isf"), arguments, order=2, atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize("method", ["ppf", "isf"])
+@pytest.mark.parametrize("name", [name for name in CONTINUOUS if name != "vonmises"])
+def test_quantiles_of_0_and_1(name, method):
+    """They are the bounds of the support, and no slope is nan."""
+    f, q = ours(name, method), np.array([0.0, 1.0])
+    arguments = [*CONTINUOUS[name][0], *others(name)]
+    for dtype in (np.float32, np.float64):
+        given = [np.asarray(p, dtype) for p in (q, *arguments)]
+        found = f(*given)
+        assert found.dtype == dtype
+        np.testing.assert_allclose(found.numpy(), theirs(name, method, q, *arguments), rtol=1e-6)
+        slopes_of_each = fg.vmap(fg.grad(f, tuple(range(len(given)))), in_axes=(0, *[None] * len(arguments)))
+        slopes = slopes_of_each(*given)
+        assert (slopes[0] >= 0 if method == "ppf" else slopes[0] <= 0).all()
+        assert not np.isnan(slopes).any()
+    for slope, again in zip(slopes, fg.compile(slopes_of_each)(*given)):
+        np.testing.assert_allclose(again, slope, rtol=1e-6)
+
+
 def test_derivatives_at_the_middle_are_those_of_smooth_functions():
     for name in ("laplace", "logistic", "cauchy", "norm"):
         for method, sign in (("cdf", 1), ("sf", -1)):
@@ -509,7 +528,8 @@ def test_a_multivariate_normal_of_one_number():
     """A number, and a vector of numbers where the mean or the covariance says so, are points as in SciPy."""
     for arguments in (
         (0.3,), (0.3, 0.1, 2.0), (0.3, [0.1], 2.0), ([0.3, 0.4], [0.1], 2.0), ([0.3, 0.4], [0.1], [2.0]),
-        ([0.3, 0.4], None, [[2.0]]), ([0.3, 0.4], 0.1, [[2.0]]), ([[0.3], [0.4]], [0.1], 2.0),
+        ([0.3, 0.4], None, [[2.0]]), ([0.3, 0.4], 0.1, [[2.0]]), ([[0.3], [0.4]], [0.1], 2.0), ([0.3, 0.4],),
+        ([0.3, 0.4], None, 2.0), ([0.3, 0.4], 0.1), ([0.3, 0.4], 0.1, 2.0, True), ([],), ([0.3],),
     ):  # fmt: skip
         found = fg.stats.multivariate_normal.logpdf(*arguments)
         np.testing.assert_allclose(found.numpy(), scipy_stats.multivariate_normal.logpdf(*arguments), rtol=1e-14)
@@ -528,7 +548,22 @@ def test_a_singular_covariance():
     covariances = np.stack([a @ a.T, np.eye(4)])
     each = [logpdf(inside[0], mean, cov, True).item() for cov in covariances]
     np.testing.assert_allclose(logpdf(inside[0], mean, covariances, True).numpy(), each, rtol=1e-9)
-    assert np.isnan(logpdf(mean, mean, [1.0, 2.0, -1.0, 0.0], True).item())
+    for negative in ([1.0, 2.0, -1.0, 0.0], np.stack([np.eye(4), -np.eye(4)])):
+        with pytest.raises(np.linalg.LinAlgError, match="multivariate_normal: matrix.* is not positive definite"):
+            logpdf(mean, mean, negative, True)
+        with pytest.raises(np.linalg.LinAlgError, match="multivariate_normal: matrix.* is not positive definite"):
+            fg.compile(fg.grad(lambda cov: logpdf(mean, mean, cov, True).sum()))(np.array(negative))
+    factor = np.tril(rng.normal(size=(4, 4))) * [1.0, 1.0, 0.0, 0.0]
+    found, expected = logpdf(mean, mean, None, True, chol=factor), logpdf(mean, mean, factor @ factor.T, True)
+    np.testing.assert_allclose(found.numpy(), expected.numpy(), rtol=1e-12)
+    assert np.isnan(logpdf([np.nan, 0.0, 0.0, 0.0], mean, a @ a.T, True).item())
+    lower = np.array([[2.0, 9.0], [0.5, 1.0]])  # what is above the diagonal is not read; gradients are symmetric
+    for x in ([0.3, 0.4], [0.0, 0.0]):
+        found, expected = [
+            fg.value_and_grad(lambda cov: logpdf(x, [0.0, 0.1], cov, is_allowed))(lower) for is_allowed in (True, False)
+        ]
+        np.testing.assert_allclose(found[0], expected[0], rtol=1e-12)
+        np.testing.assert_allclose(found[1], expected[1], rtol=1e-12)
     for factor in (a, np.eye(4)[:, :2]):  # also with equal eigenvalues
         of_factor = lambda w, m, a: logpdf(m + w @ a.T, m, a @ a.T, True)
         fg.check_grads(of_factor, (weights, mean, factor), order=2)

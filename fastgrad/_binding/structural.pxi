@@ -231,7 +231,8 @@ def transpose(a, axes=None):
         for i in range(ndim):
             order[i] = ndim - 1 - i
     else:
-        numbers = [normal_axis(i, ndim, "transpose") for i in (axes if isinstance(axes, (tuple, list)) else (axes,))]
+        given = axes if isinstance(axes, (tuple, list)) else (axes,)
+        numbers = [normal_axis(axis, ndim, "transpose") for axis in given]
         if sorted(numbers) != list(range(ndim)):
             raise ValueError(f"transpose: expected each axis of shape {operand.shape} once, got the axes {axes!r}")
         for i in range(ndim):

@@ -683,8 +683,8 @@ cdef class Tensor:
 
     def view(self, dtype=None, type=None):
         """Refused: the bytes of a tensor are of one dtype; ``reshape`` and ``astype`` are recorded."""
-        raise TypeError("view: write x.reshape(shape) or x.astype(dtype), or x.detach().numpy().view(dtype) for other "
-                        "bytes")
+        raise TypeError("view: write x.reshape(shape) or x.astype(dtype), or x.detach().numpy().view(dtype) to read the "
+                        "bytes as another dtype")
 
     def searchsorted(self, v, side="left", sorter=None):
         """``fastgrad.searchsorted`` in this tensor."""
@@ -710,21 +710,21 @@ cdef class Tensor:
         """``fastgrad.take`` of this tensor."""
         return indexing.take(self, indices, axis, out, mode)
 
-    def clip(self, min=None, max=None):
+    def clip(self, min=None, max=None, out=None):
         """``fastgrad.clip`` of this tensor."""
-        return composed.clip(self, min, max)
+        return composed.clip(self, min, max, out)
 
-    def round(self, decimals=0):
+    def round(self, decimals=0, out=None):
         """``fastgrad.round`` of this tensor."""
-        return composed.round(self, decimals)
+        return composed.round(self, decimals, out)
 
-    def choose(self, choices, mode="raise"):
+    def choose(self, choices, out=None, mode="raise"):
         """``fastgrad.choose`` among the choices by the integers of this tensor."""
-        return composed.choose(self, choices, mode)
+        return composed.choose(self, choices, out, mode)
 
-    def compress(self, condition, axis=None):
+    def compress(self, condition, axis=None, out=None):
         """``fastgrad.compress`` of this tensor: what is at the places of an axis where a condition is true."""
-        return composed.compress(condition, self, axis)
+        return composed.compress(condition, self, axis, out)
 
     def conj(self):
         """``fastgrad.conj`` of this tensor, which is real."""

@@ -47,8 +47,8 @@ def _creator(
     takes_array = arguments.__code__.co_varnames[0] == "a"
 
     def create(*args: Any, requires_grad: builtins.bool = False, **kwargs: Any) -> Any:
-        if takes_array and "a" in kwargs:
-            args = (kwargs.pop("a"), *args)
+        if takes_array and not args and "a" in kwargs:
+            args = (kwargs.pop("a"),)
         like, values = (args[:1], args[1:]) if function.__name__.endswith("_like") else ((), args)
         if function in _OF_TENSORS and builtins.any(isinstance(a, Tensor) for a in (*values, *kwargs.values())):
             if requires_grad:

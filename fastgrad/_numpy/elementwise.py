@@ -26,6 +26,7 @@ from .._core import (
 )
 from .creation import floating
 from .predicates import isinf, isnan
+from .reductions import refuse_out
 
 if TYPE_CHECKING:
     from .typing import TensorLike
@@ -96,13 +97,14 @@ def fix(x: TensorLike) -> Tensor:
     return trunc(x)
 
 
-def round(a: TensorLike, decimals: int = 0) -> Tensor:
-    """Rounded to a number of decimals, ties to even. The derivative is 0 wherever it exists.
+def round(a: TensorLike, decimals: int = 0, out: None = None) -> Tensor:
+    """Rounded to a number of decimals, ties to even. The derivative is 0 wherever it exists. TypeError for ``out``.
 
     >>> import fastgrad as fg
     >>> fg.round(2.567, 1)
     tensor(2.6)
     """
+    refuse_out("round", out)
     x, decimals = asarray(a), operator.index(decimals)
     if x.dtype.kind in "iu":
         return _core.positive(x) if decimals >= 0 else _core.by_numpy(np.round, x, decimals=decimals)
@@ -153,14 +155,17 @@ def nan_to_num(
     return where(x == -np.inf, float(limits.min) if neginf is None else neginf, x)
 
 
-def clip(a: TensorLike, min: TensorLike | None = None, max: TensorLike | None = None) -> Tensor:
+def clip(
+    a: TensorLike, min: TensorLike | None = None, max: TensorLike | None = None, out: None = None
+) -> Tensor:
     """``a`` limited to the interval [min, max]; either bound may be None. Within the bounds and on them the gradient
-    goes to ``a``, outside to the bound. A nan bound gives nan.
+    goes to ``a``, outside to the bound. A nan bound gives nan. TypeError for ``out``.
 
     >>> import fastgrad as fg
     >>> fg.clip([-1.0, 0.5, 2.0], 0, 1)
     tensor([0. , 0.5, 1. ])
     """
+    refuse_out("clip", out)
     x = asarray(a)
     if min is not None:
         x = where(_replaced(x < min, min), min, x)

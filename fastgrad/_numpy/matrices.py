@@ -376,7 +376,11 @@ def toeplitz(c: TensorLike, r: TensorLike | None = None) -> Tensor:
     columns = [asarray(c)] if r is None else list(_core.promoted("toeplitz", c, r)[1])
     columns = [reshape(x, (1,)) if x.ndim == 0 else x for x in columns]
     column, row = columns[0], columns[-1]
-    stack = np.broadcast_shapes(column.shape[:-1], row.shape[:-1])
+    try:
+        stack = np.broadcast_shapes(column.shape[:-1], row.shape[:-1])
+    except ValueError:
+        raise ValueError(f"toeplitz: the axes before the last one do not broadcast: c has shape {column.shape}, "
+                         f"r has {row.shape}") from None  # fmt: skip
     column, row = [_core.broadcast_to(x, (*stack, x.shape[-1])) for x in (column, row)]
     m, n = column.shape[-1], row.shape[-1]
     # Along each diagonal, from the last row of the matrix on.

@@ -17,7 +17,7 @@ from .indexing import take
 from .reductions import any as any_of
 from .reductions import argmax, refuse_out
 from .sequences import cumsum
-from .shapes import resize
+from .shapes import along_axis, resize
 
 if TYPE_CHECKING:
     from .typing import TensorLike
@@ -57,16 +57,19 @@ def chosen(a: Any, count: int, mode: str) -> Any:
     return (a % count if mode == "wrap" else np.clip(a, 0, count - 1)).astype(np.int64)
 
 
-def choose(a: TensorLike, choices: Sequence[TensorLike] | TensorLike, mode: str = "raise") -> Tensor:
+def choose(
+    a: TensorLike, choices: Sequence[TensorLike] | TensorLike, out: None = None, mode: str = "raise"
+) -> Tensor:
     """Elements of the choices that the integers a number; all broadcast together.
 
     ``mode`` says what is done with numbers outside: "raise" a ValueError, "wrap" around, or "clip". Raises TypeError
-    for an a that is no integer.
+    for an a that is no integer and for ``out``.
 
     >>> import fastgrad as fg
     >>> fg.choose([1, 0], [[1.0, 2.0], [3.0, 4.0]])
     tensor([3., 2.])
     """
+    refuse_out("choose", out)
     numbers, listed = asarray(a), [asarray(choice) for choice in choices]  # type: ignore[union-attr]
     if numbers.dtype.kind not in "iub":
         raise TypeError(f"choose: expected integers, got {numbers.dtype}")
@@ -87,8 +90,8 @@ def compress(condition: TensorLike, a: TensorLike, axis: int | None = None, out:
     """What is at the places along an axis, or in the raveled ``a``, where a condition of one axis is true. It may be
     shorter than that axis.
 
-    Raises ValueError for a condition of other axes, IndexError where it is true beyond the end, and TraceError where it
-    is being traced, as its values decide the shape.
+    Raises ValueError for a condition of other axes, IndexError where it is true beyond the end, TypeError for ``out``,
+    and TraceError where the condition is being traced, as its values decide the shape.
 
     >>> import fastgrad as fg
     >>> fg.compress([True, False], [[1.0, 2.0], [3.0, 4.0]], axis=1)
@@ -99,7 +102,8 @@ def compress(condition: TensorLike, a: TensorLike, axis: int | None = None, out:
     chosen = asarray(condition)
     if chosen.ndim != 1:
         raise ValueError(f"compress: expected a condition of one axis, got shape {chosen.shape}")
-    return take(a, flatnonzero(chosen), axis)
+    x, axis = along_axis(asarray(a), axis, "compress")
+    return take(x, flatnonzero(chosen), axis)
 
 
 def piecewise(

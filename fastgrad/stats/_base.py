@@ -96,6 +96,7 @@ class Distribution(Refusing):
     )
     edges: tuple[tuple[float, ...], ...] = ()  # of each shape parameter the values at which all mass is at one point
     no_quantiles = ""  # why the quantile function is not here
+    quantiles_have_slopes_at_ends = False  # whether the formulas of quantiles, and their slopes, are right at 0 and 1
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -355,34 +356,49 @@ class Continuous(Distribution):
         return self._density("pdf", x, args, kwargs, is_log=False)
 
     def ppf(self, q: TensorLike, *args: Any, **kwargs: Any) -> Tensor:
-        """The quantile function: where the distribution function is q; nan for q outside [0, 1].
+        """The quantile function: where the distribution function is q; nan for q outside [0, 1]. For q of 0 and 1 it is
+        the bound of the support; where a slope there is infinite, a large number of its sign stands for it.
 
         >>> import fastgrad as fg
         >>> round(fg.stats.expon.ppf(0.5, scale=2.0).item(), 4)
         1.3863
         """
         self._refuse_if_no_quantiles("ppf")
-        return self._quantile("ppf", self._ppf, q, args, kwargs)
+        return self._quantile("ppf", self._ppf, q, args, kwargs, is_upper=False)
 
     def isf(self, q: TensorLike, *args: Any, **kwargs: Any) -> Tensor:
-        """The inverse of the survival function, accurate for a small q: where that is q; nan for q outside [0, 1].
+        """The inverse of the survival function, accurate for a small q: where that is q; nan for q outside [0, 1]. At 0
+        and 1 as ``ppf``.
 
         >>> import fastgrad as fg
         >>> round(fg.stats.norm.isf(1e-30).item(), 4)
         11.4641
         """
         self._refuse_if_no_quantiles("isf")
-        return self._quantile("isf", self._isf, q, args, kwargs)
+        return self._quantile("isf", self._isf, q, args, kwargs, is_upper=True)
 
     def _quantile(
-        self, method: str, function: Callable[..., Tensor], q: TensorLike, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> Tensor:
+        self, method: str, function: Callable[..., Tensor], q: TensorLike, args: tuple[Any, ...],
+        kwargs: dict[str, Any], *, is_upper: bool,
+    ) -> Tensor:  # fmt: skip
+        """For q of 0 and 1 ``function`` is evaluated next to them, so that its derivatives are finite, also where they
+        grow as q^-2; the bounds of the support are the values."""
         operands = self._operands(method, q, args, kwargs)
-        outside = (operands.x < 0) | (operands.x > 1)
-        y = function(where(outside, 0.5, operands.x), *operands.shapes)
+        raw, (eps, least, _) = operands.x.detach(), _LIMITS[operands.x.dtype]
+        outside, at_zero, at_one = _if_any((raw < 0) | (raw > 1)), None, None
+        if not self.quantiles_have_slopes_at_ends:
+            at_zero, at_one = _if_any(raw == 0), _if_any(raw == 1)
+        inner = operands.x if outside is None else where(outside, 0.5, operands.x)
+        inner = inner if at_zero is None else where(at_zero, inner + math.sqrt(least), inner)
+        inner = inner if at_one is None else where(at_one, inner - eps / 2, inner)
+        y = function(inner, *operands.shapes)
+        if at_zero is not None or at_one is not None:
+            low, high, _ = self._bounds(*[p.detach() for p in operands.shapes])
+            for is_there, bound in ((at_one if is_upper else at_zero, low), (at_zero if is_upper else at_one, high)):
+                y = y if is_there is None else _with_value(y, is_there, bound)
         y = y if operands.scale is None else y * operands.scale
         y = y if operands.loc is None else y + operands.loc
-        return _or_nan(operands.valid, where(outside, math.nan, y))
+        return _or_nan(operands.valid, y if outside is None else where(outside, math.nan, y))
 
 
 class Symmetric(Continuous):

@@ -13,10 +13,12 @@ from .. import _core
 from .._core import Tensor, astype, log, square, where
 from .._numpy.creation import floating
 from .._numpy.decompositions import eigh, eigvalsh, pinv
-from .._numpy.diagonals import diagonal
+from .._numpy.diagonals import diagonal, tril
 from .._numpy.linalg import solve_triangular, triangle_of
+from .._numpy.predicates import isnan
 from .._numpy.shapes import swapaxes
 from .._numpy.special import gammaln, multigammaln, xlogy
+from .._rules.vjp import symmetric
 from .._transforms.custom import custom_jvp
 from ._base import Refusing
 
@@ -34,16 +36,16 @@ class MultivariateNormal(Refusing):
     may be given, the lower triangle L with ``cov = L @ L.T``, as ``fastgrad.linalg.cholesky`` returns it. Leading axes
     broadcast.
 
-    A number x is a vector of length 1. If the mean or the covariance says that d is 1, by a length of 1, an x of one
-    axis consists of such numbers, as SciPy has it.
+    As in SciPy, d is 1 where the mean and the covariance are numbers, or have a length of 1: then an x without axes is
+    one point, and the numbers of an x of one axis are points. An x of more axes has vectors in the last one also where
+    mean and covariance are numbers, where SciPy raises an error.
 
-    With ``allow_singular`` the covariance may be singular, up to a rounding of its largest eigenvalue: the density is
-    that on the subspace of its other eigenvectors through the mean, by the pseudoinverse and the product of the
-    eigenvalues that are not 0, and 0 for points outside of it. The gradients are those for a constant rank. Where an
-    eigenvalue is negative the result is nan.
+    With ``allow_singular`` the covariance may be singular: eigenvalues within rounding of 0, measured by the largest
+    one, count as 0. The density is that on the subspace through the mean that the other eigenvectors span, and 0 for
+    points outside of it. The gradients are those for a constant rank.
 
-    Raises ValueError where the shapes do not fit, and, unless ``allow_singular``, LinAlgError for a matrix that is not
-    positive definite.
+    Raises ValueError where the shapes do not fit. Raises LinAlgError for a matrix that is not positive definite; with
+    ``allow_singular`` only where an eigenvalue is negative.
 
     >>> import fastgrad as fg
     >>> fg.stats.multivariate_normal.logpdf([0.0, 1.0], mean=[0.0, 0.0], cov=[[1.0, 0.5], [0.5, 2.0]]).numpy().round(4)
@@ -67,17 +69,19 @@ class MultivariateNormal(Refusing):
             raise ValueError("stats.multivariate_normal: expected cov or chol, got both")
         matrix = floating(chol if chol is not None else 1.0 if cov is None else cov)
         lengths = [given.shape[-1] for given in (center, matrix) if given is not None and given.ndim > 0]
-        if x.ndim == 0 or (x.ndim == 1 and lengths and max(lengths) == 1 != x.shape[0]):
+        if x.ndim == 0 or (x.ndim == 1 and max(lengths, default=1) == 1 != x.shape[0]):
             x = x.reshape((*x.shape, 1))
         d = x.shape[-1]
         if center is not None and center.shape[-1:] not in ((), (1,), (d,)):
             raise ValueError(f"stats.multivariate_normal: the mean has shape {center.shape}, expected vectors of "
                              f"length {d}, as of x")  # fmt: skip
         deviation = x if center is None else x - center
-        if allow_singular and chol is None:
-            if matrix.ndim < 2:
+        if allow_singular:
+            if chol is None and matrix.ndim < 2:
                 matrix = where(np.eye(d, dtype=bool), matrix, matrix.dtype.type(0))
             _check(matrix.shape[-2:], (d, d))
+            if chol is not None:
+                matrix = tril(matrix) @ swapaxes(tril(matrix), -1, -2)
             return _on_subspace(deviation, matrix)
         if chol is None and matrix.ndim < 2:
             variances = _core.broadcast_to(matrix, (d,)) if matrix.ndim == 0 else matrix
@@ -116,17 +120,27 @@ class MultivariateNormal(Refusing):
 def _on_subspace(deviation: Tensor, matrix: Tensor) -> Tensor:
     """The logarithm of the density on the subspace of the eigenvectors whose eigenvalues are not 0, as SciPy tells
     them: by a multiple of the largest one."""
-    matrix = (matrix + swapaxes(matrix, -1, -2)) / 2
+    matrix = _mirrored(matrix)
     w, v = eigh(matrix.detach())
     least = _relative_cutoff(matrix.dtype) * _core.absolute(w).max(-1, keepdims=True)
     is_kept, is_negative = w > least, (w < -least).any(-1)
-    outside = _core.sqrt(where(is_kept, 0.0, square((deviation.detach()[..., None, :] @ v)[..., 0, :])).sum(-1))
+    point = deviation.detach()
+    outside = _core.sqrt(where(is_kept, 0.0, square((point[..., None, :] @ v)[..., 0, :])).sum(-1))
     column = deviation[..., None]
     squares = (deviation[..., None, :] @ (_pseudoinverse(matrix) @ column))[..., 0, 0]
     rank = astype(is_kept, matrix.dtype).sum(-1)
     y = -0.5 * (squares + _log_pseudodeterminant(matrix)) - rank * _HALF_LOG_2_PI
     y = where((outside < 1e3 * least[..., 0]) | is_kept.all(-1), y, -math.inf)
-    return where(is_negative, math.nan, y)
+    y = where(isnan(point).any(-1), math.nan, y)
+    # Also a program that is replayed raises LinAlgError here, as the factor of -1 does not exist. That of 1 is 1.
+    sign = where(is_negative, matrix.dtype.type(-1), matrix.dtype.type(1))
+    return y * triangle_of("multivariate_normal", sign[..., None, None], False)[..., 0, 0]
+
+
+def _mirrored(matrix: Tensor) -> Tensor:
+    """The lower triangle, mirrored, with the gradient of ``symmetric``, as the Cholesky factor has it."""
+    whole, constant = symmetric(matrix), matrix.detach()
+    return whole + (tril(constant) + swapaxes(tril(constant, -1), -1, -2) - whole.detach())
 
 
 def _relative_cutoff(dtype: np.dtype) -> float:

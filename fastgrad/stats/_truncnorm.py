@@ -40,6 +40,7 @@ class TruncNorm(Continuous):
     """
 
     shapes = ("a", "b")
+    quantiles_have_slopes_at_ends = True
 
     def _valid(self, a: Any, b: Any) -> Any:
         return a < b
