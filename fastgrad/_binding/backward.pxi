@@ -251,8 +251,8 @@ def push(list results, list inputs, list tangents, bytes how not None, rule):
 
 def pass_is_short(list results, list inputs, bytes how not None, int64_t most):
     """Whether a pass over the operations of the tape through which results depend on watched tensors takes hardly more
-    than the calls: all are elementwise or have one of ``PUSH_KINDS`` in ``how``, on arrays of at most ``most`` elements.
-    """
+    time than to call them: all are elementwise or have one of ``PUSH_KINDS`` in ``how``, on arrays of at most ``most``
+    elements."""
     cdef _GradientCall p = _GradientCall(results, inputs)
     cdef fg_node **nodes = NULL
     cdef fg_node *n

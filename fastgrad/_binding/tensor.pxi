@@ -683,8 +683,8 @@ cdef class Tensor:
 
     def view(self, dtype=None, type=None):
         """Refused: the bytes of a tensor are of one dtype; ``reshape`` and ``astype`` are recorded."""
-        raise TypeError("view: write x.reshape(shape) or x.astype(dtype), or x.detach().numpy().view(dtype) to read the "
-                        "bytes as another dtype")
+        raise TypeError("view: write x.reshape(shape) or x.astype(dtype), or x.detach().numpy().view(dtype) to read "
+                        "the bytes as another dtype")
 
     def searchsorted(self, v, side="left", sorter=None):
         """``fastgrad.searchsorted`` in this tensor."""

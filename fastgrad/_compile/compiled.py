@@ -250,6 +250,20 @@ class Compiled(_core.Replayer):
             pass
         self._forget()
 
+    def release_memory(self) -> None:
+        """Free the memory of all programs' intermediates; the next call of each takes it again.
+
+        >>> import fastgrad as fg, numpy as np
+        >>> f = fg.compile(lambda x: np.sum(np.tanh(x) ** 2))
+        >>> f(np.zeros(1000))
+        0.0
+        >>> f.release_memory()
+        >>> f(np.zeros(1000))
+        0.0
+        """
+        for entry in self._entries.values():
+            entry.program.release_memory()
+
     def derived(self, key: Any, make: Callable[[], Any]) -> Any:
         """What make() returned when it was first called for this key, such as traced derivatives of the function:
         it is kept as long as this compiled function, the last ``maxsize`` of them."""
