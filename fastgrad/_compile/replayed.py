@@ -76,8 +76,7 @@ class Replayed:
     def release_memory(self) -> None:
         """Free the memory of the programs' intermediates; the next call takes it again."""
         if self.compiled is not None:
-            for entry in self.compiled._entries.values():
-                entry.program.release_memory()
+            self.compiled.release_memory()
 
     def eagerly(self, args: tuple[Any, ...]) -> Any:
         with _core.Outermost():  # as a program: its results are numbers unless they depend on what is outside
