@@ -18,7 +18,6 @@ from .._numpy.linalg import solve_triangular, triangle_of
 from .._numpy.predicates import isnan
 from .._numpy.shapes import swapaxes
 from .._numpy.special import gammaln, multigammaln, xlogy
-from .._rules.vjp import symmetric
 from .._transforms.custom import custom_jvp
 from ._base import Refusing
 
@@ -138,9 +137,9 @@ def _on_subspace(deviation: Tensor, matrix: Tensor) -> Tensor:
 
 
 def _mirrored(matrix: Tensor) -> Tensor:
-    """The lower triangle, mirrored, with the gradient of ``symmetric``, as the Cholesky factor has it."""
-    whole, constant = symmetric(matrix), matrix.detach()
-    return whole + (tril(constant) + swapaxes(tril(constant, -1), -1, -2) - whole.detach())
+    """The lower triangle, mirrored, with the gradient of the mean of both triangles, as a Cholesky factor has it."""
+    mean, constant = (matrix + swapaxes(matrix, -1, -2)) / 2, matrix.detach()
+    return mean + (tril(constant) + swapaxes(tril(constant, -1), -1, -2) - mean.detach())
 
 
 def _relative_cutoff(dtype: np.dtype) -> float:
