@@ -35,9 +35,9 @@ class MultivariateNormal(Refusing):
     may be given, the lower triangle L with ``cov = L @ L.T``, as ``fastgrad.linalg.cholesky`` returns it. Leading axes
     broadcast.
 
-    As in SciPy, d is 1 where the mean and the covariance are numbers, or have a length of 1: then an x without axes is
-    one point, and the numbers of an x of one axis are points. An x of more axes has vectors in the last one also where
-    mean and covariance are numbers, where SciPy raises an error.
+    Where the mean and the covariance are numbers, or have a length of 1, the elements of an x of no or one axis are
+    vectors of length 1, as in SciPy: for a standard normal vector of length d give ``mean=np.zeros(d)``. An x of more
+    axes consists of vectors also then, where SciPy raises an error.
 
     With ``allow_singular`` the covariance may be singular: eigenvalues within rounding of 0, measured by the largest
     one, count as 0. The density is that on the subspace through the mean that the other eigenvectors span, and 0 for
