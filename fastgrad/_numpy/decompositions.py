@@ -144,9 +144,9 @@ def svd(a: TensorLike, full_matrices: bool = True, compute_uv: bool = True, herm
     is finite, and first derivatives are exact for functions of the singular values that treat equal ones alike, and for
     functions that weigh the vectors of equal singular values alike and do not change when these are rotated, in U and V
     together, such as the polar factor ``U @ Vh``. The derivatives of others lack the part that would mix these vectors,
-    as with ``eigh``, also that of ``U @ diag(S) @ Vh``, which is better written as ``a``. A singular value of 0 adds nothing
-    to the gradients of U and Vh. The columns beyond k get the derivative of functions of the space that they span.
-    Formulas: Giles (2008), as ``eigh``; Wan and Zhang, "Automatic differentiation for complex valued SVD" (2019).
+    as with ``eigh``, also that of ``U @ diag(S) @ Vh``, which is better written as ``a``. A singular value of 0 adds
+    nothing to the gradients of U and Vh. The columns beyond k get the derivative of functions of the space that they
+    span. Formulas: Giles (2008), as ``eigh``; Wan and Zhang, "Automatic differentiation for complex valued SVD" (2019).
 
     Raises LinAlgError where the iteration did not converge or an element is not finite.
 
