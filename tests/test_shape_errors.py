@@ -188,7 +188,11 @@ TABLE = {
         ("fg.logsumexp(x, 5)", AxisError, "logsumexp: axis 5 does not exist in a tensor of 2 dimensions"),
         ("x.squeeze(5)", AxisError, "squeeze: axis 5 does not exist in a tensor of 2 dimensions"),
         ("x.swapaxes(0, 2)", AxisError, "swapaxes: axis 2 does not exist in a tensor of 2 dimensions"),
-        ("fg.transpose(x, (1.5, 0))", TypeError, "transpose: expected an axis as an int, a tuple of ints or None, got 1.5"),
+        (
+            "fg.transpose(x, (1.5, 0))",
+            TypeError,
+            "transpose: expected an axis as an int, a tuple of ints or None, got 1.5",
+        ),
         ("fg.transpose(x, (0, 5))", AxisError, "transpose: axis 5 does not exist in a tensor of 2 dimensions"),
         ("fg.moveaxis(x, 0, 2)", AxisError, "moveaxis: axis 2 does not exist in a tensor of 2 dimensions"),
         ('fg.moveaxis(x, "a", 0)', TypeError, "moveaxis: expected an axis as an int, a tuple of ints or None, got 'a'"),

@@ -155,9 +155,7 @@ def nan_to_num(
     return where(x == -np.inf, float(limits.min) if neginf is None else neginf, x)
 
 
-def clip(
-    a: TensorLike, min: TensorLike | None = None, max: TensorLike | None = None, out: None = None
-) -> Tensor:
+def clip(a: TensorLike, min: TensorLike | None = None, max: TensorLike | None = None, out: None = None) -> Tensor:
     """``a`` limited to the interval [min, max]; either bound may be None. Within the bounds and on them the gradient
     goes to ``a``, outside to the bound. A nan bound gives nan. TypeError for ``out``.
 

@@ -57,9 +57,7 @@ def chosen(a: Any, count: int, mode: str) -> Any:
     return (a % count if mode == "wrap" else np.clip(a, 0, count - 1)).astype(np.int64)
 
 
-def choose(
-    a: TensorLike, choices: Sequence[TensorLike] | TensorLike, out: None = None, mode: str = "raise"
-) -> Tensor:
+def choose(a: TensorLike, choices: Sequence[TensorLike] | TensorLike, out: None = None, mode: str = "raise") -> Tensor:
     """Elements of the choices that the integers a number; all broadcast together.
 
     ``mode`` says what is done with numbers outside: "raise" a ValueError, "wrap" around, or "clip". Raises TypeError
