@@ -18,6 +18,7 @@ from fastgrad import _threads
 RNG = np.random.default_rng(0)
 LONG, WIDE = RNG.normal(size=300_001), RNG.normal(size=(1500, 257))
 ROW, COLUMN = RNG.normal(size=257), RNG.normal(size=(1500, 1))
+ALL = RNG.normal(size=WIDE.size)
 
 
 @pytest.fixture(autouse=True)
@@ -50,6 +51,7 @@ FUNCTIONS = {
     "rows and columns as operands": (lambda x: np.tanh(x * ROW + COLUMN) * x[:1], WIDE),
     "slices": (fg.grad(lambda x: np.sum(np.tanh(x[1:, :-1] * x[:-1, 1:]) * ROW[1:])), WIDE),
     "transposed": (lambda x: np.tanh(x).T + 1.0, WIDE),
+    "in another shape": (lambda x: np.sin(np.tanh(x).ravel() * ALL) + np.exp(x).ravel() * np.tanh(x).ravel(), WIDE),
     "a thin product": (lambda x: np.tanh(x @ np.ones((3, 150)) + 1.0) * 2.0, RNG.normal(size=(4000, 3))),
     "comparisons": (lambda x: np.where(x > 0.0, np.sin(x), x * x) + (x < 1.0), LONG),
     "in a loop": (lambda x: fg.fori_loop(0, 3, lambda i, y: np.tanh(y) + np.sin(x), x), LONG),

@@ -18,13 +18,14 @@ static int64_t place_blocks(fg_program *p, const step *first)
 {
     int64_t bytes = 0;
     for (int j = 0; j < first->group; j++) {
-        buffer *y = &p->buffer[first[j].y];
+        buffer *y = &p->buffer[p->buffer[first[j].y].root];
         const buffer *same = NULL;
         if (!y->blockwise)
             continue;
-        for (int i = 0; i < j && !same; i++)
-            if (p->buffer[first[i].y].blockwise && p->buffer[first[i].y].offset == y->offset)
-                same = &p->buffer[first[i].y];
+        for (int i = 0; i < j && !same; i++) {
+            const buffer *x = &p->buffer[p->buffer[first[i].y].root];
+            same = x->blockwise && x->offset == y->offset ? x : NULL;
+        }
         int64_t size = (y->blockwise * (int64_t)fg_itemsize(y->array.dtype) + 2 * FG_ALIGN - 1) / FG_ALIGN * FG_ALIGN;
         y->place = same ? same->place : bytes;
         bytes = y->place + size > bytes ? y->place + size : bytes;
