@@ -20,6 +20,8 @@ from typing import Any
 
 import numpy as np
 
+import fastgrad as fg
+
 ROUNDS = 25
 BATCH_SECONDS = 0.01  # long against the clock's resolution, short against the noise
 
@@ -50,15 +52,17 @@ def peer(module: str) -> ModuleType | None:
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """PyTorch and the BLAS of NumPy on one thread, as our kernels are."""
+    """fastgrad, PyTorch and the BLAS of NumPy on one thread."""
     torch, threadpoolctl = peer("torch"), peer("threadpoolctl")
-    before = torch.get_num_threads() if torch else 1
+    before, ours = torch.get_num_threads() if torch else 1, fg.get_num_threads()
     with threadpoolctl.threadpool_limits(1) if threadpoolctl else nullcontext():
         if torch:
             torch.set_num_threads(1)
+        fg.set_num_threads(1)
         try:
             yield
         finally:
+            fg.set_num_threads(ours)
             if torch:
                 torch.set_num_threads(before)
 

@@ -187,7 +187,7 @@ def python(code, timeout=60, **environment):
 
 SETUP = """
 import os, signal, threading, numpy as np, fastgrad as fg
-x = np.linspace(-1, 1, 1_000_000)
+x = np.linspace(-1, 1, 300_000)
 f = fg.compile(lambda x: np.sum(np.tanh(x) * np.exp(-x * x)))
 def count():
     return len(os.listdir("/proc/self/task"))
@@ -228,7 +228,7 @@ def work():
         assert f(x) == value
 thread = threading.Thread(target=work)
 thread.start()
-for _ in range(30):
+for _ in range(12):
     child = os.fork()
     if child == 0:
         os._exit(0 if f(x) == value else 1)

@@ -547,7 +547,6 @@ static void share_group(void *context, int i)
     const bound_step *s = g->s;
     char *scratch = g->scratch, *sums[FG_MAX_REDUCTIONS];
     if (i) {
-        const buffer *buffers = g->p->buffer;
         char *blocks = g->team + (i - 1) * g->p->thread_bytes;
         bound_step *own = (bound_step *)(blocks + plan->thread_blocks);
         scratch = (char *)(own + plan->group);
@@ -555,7 +554,7 @@ static void share_group(void *context, int i)
         for (int j = 0; j < plan->group; j++)
             for (int k = 0; k <= FG_RESULT; k++)
                 if (plan[j].access[k].period == BLOCKWISE)
-                    own[j].at[k] = blocks + buffers[buffers[k < FG_RESULT ? plan[j].in[k] : plan[j].y].root].place;
+                    own[j].at[k] = blocks + g->p->buffer[k < FG_RESULT ? plan[j].in[k] : plan[j].y].place;
         s = own;
     }
     for (int64_t k, at, n; (k = fg_claim(&g->parts)) < plan->parts;) {

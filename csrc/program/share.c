@@ -12,23 +12,32 @@
  * least part. PARTIALS: bytes of the partial sums of all parts. */
 enum { WORTH = 1 << 18, LEAST_PART = 1 << 15, MOST_DEPTH = 6, PARTIALS = 1 << 20 };
 
-/* Give each blockwise buffer of the group its place: those that share an offset share that, too. Returns the bytes that
- * they take together. */
+static buffer *result_root(const fg_program *p, const step *s) { return &p->buffer[p->buffer[s->y].root]; }
+
+static int64_t block_bytes(const buffer *y)
+{
+    return (y->blockwise * (int64_t)fg_itemsize(y->array.dtype) + 2 * FG_ALIGN - 1) / FG_ALIGN * FG_ALIGN;
+}
+
+/* Give each blockwise buffer of the group its place: those that share an offset share that, too, whose elements may
+ * have different sizes. Returns the bytes that all take together. */
 static int64_t place_blocks(fg_program *p, const step *first)
 {
     int64_t bytes = 0;
     for (int j = 0; j < first->group; j++) {
-        buffer *y = &p->buffer[p->buffer[first[j].y].root];
-        const buffer *same = NULL;
-        if (!y->blockwise)
-            continue;
-        for (int i = 0; i < j && !same; i++) {
-            const buffer *x = &p->buffer[p->buffer[first[i].y].root];
-            same = x->blockwise && x->offset == y->offset ? x : NULL;
+        const buffer *y = result_root(p, &first[j]);
+        int64_t size = 0;
+        int is_placed = 0;
+        for (int i = 0; y->blockwise && i < first->group; i++) {
+            buffer *other = result_root(p, &first[i]);
+            if (!other->blockwise || other->offset != y->offset)
+                continue;
+            is_placed = is_placed || i < j;
+            size = block_bytes(other) > size ? block_bytes(other) : size;
+            if (!is_placed)
+                other->place = bytes;
         }
-        int64_t size = (y->blockwise * (int64_t)fg_itemsize(y->array.dtype) + 2 * FG_ALIGN - 1) / FG_ALIGN * FG_ALIGN;
-        y->place = same ? same->place : bytes;
-        bytes = y->place + size > bytes ? y->place + size : bytes;
+        bytes += is_placed ? 0 : size;
     }
     return bytes;
 }
@@ -66,5 +75,7 @@ int fg_pass_share(fg_program *p)
 {
     for (int k = 0; k < p->n_steps - p->n_late; k += p->step[k].group)
         share(p, &p->step[k]);
+    for (int v = 0; v < p->n_buffers; v++) /* of views, too */
+        p->buffer[v].place = p->buffer[p->buffer[v].root].place;
     return FG_OK;
 }

@@ -2,8 +2,8 @@
 
 The first call with a new structure, shapes, dtypes and static values runs the function on tensors and traces the
 operations that depend on its arguments, those of backward passes among them. Later calls match the arguments with a
-guard in C and replay the program. What the function reads from outside its arguments is a constant of the program; a
-watch finds that it has changed, and then the function is traced again.
+guard in C and replay the program. What the function reads from outside its arguments is a constant of the program,
+and where a watch finds that it has changed the function is traced again; but large arrays of floats are read anew.
 """
 
 from __future__ import annotations

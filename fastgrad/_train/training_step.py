@@ -81,14 +81,15 @@ def training_step(
     compile : bool
         Trace the loss at the first two steps with a batch of new shapes (after four of these at the first only), and
         replay it in one C call later (``fastgrad.compile``). What it reads from outside its arguments is a constant,
-        and a change of it is traced anew; what it changes outside, such as a counter, is told by a warning. From the
-        third shape on, a step runs eagerly where tracing would not pay, because many shapes come and each of them
-        seldom. A loss that cannot be traced, draws NumPy's random numbers (those of ``fastgrad.random`` are traced),
-        writes to arrays from outside, or comes out differently the second time because it counts its calls, runs
-        eagerly after one RuntimeWarning that names the line. False runs it eagerly from the start. A trace that fails
-        has called the loss once more than there are steps. What it drew and wrote is undone, except in arrays of many
-        megabytes and in traces of further shapes; other side effects remain. An exception that the handler of a signal
-        raises, as on a timeout, is raised to the caller whenever it comes. ``step.program(*batch)`` is the program.
+        and a change of it is traced anew; large arrays of floats are read at each step. What it changes outside, such
+        as a counter, is told by a warning. From the third shape on, a step runs eagerly where tracing would not pay,
+        because many shapes come and each of them seldom. A loss that cannot be traced, draws NumPy's random numbers
+        (those of ``fastgrad.random`` are traced), writes to arrays from outside, or comes out differently the second
+        time because it counts its calls, runs eagerly after one RuntimeWarning that names the line. False runs it
+        eagerly from the start. A trace that fails has called the loss once more than there are steps. What it drew and
+        wrote is undone, except in arrays of many megabytes and in traces of further shapes; other side effects remain.
+        An exception that the handler of a signal raises, as on a timeout, is raised to the caller whenever it comes.
+        ``step.program(*batch)`` is the program.
     maxsize : int
         For how many shapes programs are kept, as of ``fastgrad.compile``. Each takes the memory of its intermediates.
     clip_value, clip_norm, clip_each_norm : float, optional
