@@ -50,6 +50,8 @@ FUNCTIONS = {
     "layer norm": (fg.value_and_grad(lambda x: np.sum(layer_norm(x) * ROW)), WIDE),
     "rows and columns as operands": (lambda x: np.tanh(x * ROW + COLUMN) * x[:1], WIDE),
     "slices": (fg.grad(lambda x: np.sum(np.tanh(x[1:, :-1] * x[:-1, 1:]) * ROW[1:])), WIDE),
+    "reshaped": (lambda x: np.tanh(np.sin(x).reshape(-1) * np.cos(x).reshape(-1)) * np.exp(x).reshape(-1), WIDE),
+    "a derivative of maxima": (lambda x: fg.jvp(lambda x: np.max(x, 1, keepdims=True) * x, (x,), (COLUMN * x,)), WIDE),
     "transposed": (lambda x: np.tanh(x).T + 1.0, WIDE),
     "in another shape": (lambda x: np.sin(np.tanh(x).ravel() * ALL) + np.exp(x).ravel() * np.tanh(x).ravel(), WIDE),
     "a thin product": (lambda x: np.tanh(x @ np.ones((3, 150)) + 1.0) * 2.0, RNG.normal(size=(4000, 3))),
