@@ -553,8 +553,10 @@ static void share_group(void *context, int i)
         memcpy(own, s, (size_t)plan->group * sizeof *own);
         for (int j = 0; j < plan->group; j++)
             for (int k = 0; k <= FG_RESULT; k++)
-                if (plan[j].access[k].period == BLOCKWISE)
-                    own[j].at[k] = blocks + g->p->buffer[k < FG_RESULT ? plan[j].in[k] : plan[j].y].place;
+                if (plan[j].access[k].period == BLOCKWISE) {
+                    int root = g->p->buffer[k < FG_RESULT ? plan[j].in[k] : plan[j].y].root;
+                    own[j].at[k] = blocks + g->p->buffer[root].place;
+                }
         s = own;
     }
     for (int64_t k, at, n; (k = fg_claim(&g->parts)) < plan->parts;) {

@@ -12,22 +12,32 @@
  * least part. PARTIALS: bytes of the partial sums of all parts. */
 enum { WORTH = 1 << 18, LEAST_PART = 1 << 15, MOST_DEPTH = 6, PARTIALS = 1 << 20 };
 
-/* Give each blockwise buffer of the group its place: those that share an offset share that, too. Returns the bytes that
- * they take together. */
+/* Bytes of a blockwise buffer in the memory of a thread. */
+static int64_t block_bytes(const buffer *y)
+{
+    return (y->blockwise * (int64_t)fg_itemsize(y->array.dtype) + 2 * FG_ALIGN - 1) / FG_ALIGN * FG_ALIGN;
+}
+
+/* Give each blockwise buffer of the group its place: those that share an offset share that, too, which is as large as
+ * the largest of them. Returns the bytes that they take together. */
 static int64_t place_blocks(fg_program *p, const step *first)
 {
     int64_t bytes = 0;
     for (int j = 0; j < first->group; j++) {
         buffer *y = &p->buffer[first[j].y];
         const buffer *same = NULL;
+        int64_t size = 0;
         if (!y->blockwise)
             continue;
-        for (int i = 0; i < j && !same; i++)
-            if (p->buffer[first[i].y].blockwise && p->buffer[first[i].y].offset == y->offset)
-                same = &p->buffer[first[i].y];
-        int64_t size = (y->blockwise * (int64_t)fg_itemsize(y->array.dtype) + 2 * FG_ALIGN - 1) / FG_ALIGN * FG_ALIGN;
+        for (int i = 0; i < first->group; i++) {
+            const buffer *x = &p->buffer[first[i].y];
+            if (!x->blockwise || x->offset != y->offset)
+                continue;
+            same = i < j && !same ? x : same;
+            size = block_bytes(x) > size ? block_bytes(x) : size;
+        }
         y->place = same ? same->place : bytes;
-        bytes = y->place + size > bytes ? y->place + size : bytes;
+        bytes += same ? 0 : size;
     }
     return bytes;
 }
