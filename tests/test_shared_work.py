@@ -48,6 +48,7 @@ FUNCTIONS = {
     "rows": (lambda x: (np.max(np.sin(x) * x, 1), np.sum(np.sin(x), 1), np.tanh(np.sin(x))), WIDE),
     "softmax": (fg.grad(lambda x: np.sum(fg.softmax(x * 2.0) ** 2)), WIDE),
     "layer norm": (fg.value_and_grad(lambda x: np.sum(layer_norm(x) * ROW)), WIDE),
+    "views of a number for each row": (fg.grad(lambda x: np.sum(layer_norm(x) ** 3)), RNG.normal(size=(4000, 64))),
     "rows and columns as operands": (lambda x: np.tanh(x * ROW + COLUMN) * x[:1], WIDE),
     "slices": (fg.grad(lambda x: np.sum(np.tanh(x[1:, :-1] * x[:-1, 1:]) * ROW[1:])), WIDE),
     "reshaped": (lambda x: np.tanh(np.sin(x).reshape(-1) * np.cos(x).reshape(-1)) * np.exp(x).reshape(-1), WIDE),
