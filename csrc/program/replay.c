@@ -553,10 +553,8 @@ static void share_group(void *context, int i)
         memcpy(own, s, (size_t)plan->group * sizeof *own);
         for (int j = 0; j < plan->group; j++)
             for (int k = 0; k <= FG_RESULT; k++)
-                if (plan[j].access[k].period == BLOCKWISE) {
-                    int v = k < FG_RESULT ? plan[j].in[k] : plan[j].y;
-                    own[j].at[k] = blocks + g->p->buffer[g->p->buffer[v].root].place; /* v may be a reshaped one */
-                }
+                if (plan[j].access[k].period == BLOCKWISE)
+                    own[j].at[k] = blocks + g->p->buffer[k < FG_RESULT ? plan[j].in[k] : plan[j].y].place;
         s = own;
     }
     for (int64_t k, at, n; (k = fg_claim(&g->parts)) < plan->parts;) {

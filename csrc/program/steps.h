@@ -35,7 +35,7 @@ typedef struct buffer {
     int64_t period;             /* of a row repeated, for steps that read it element by element: its length; of a block
                                  * of equal elements: 1; else 0 */
     int64_t offset;             /* in the arena, or -1 */
-    int64_t place;              /* of a root that is blockwise: in the memory of each thread that shares its group */
+    int64_t place;              /* of one that is blockwise: in the memory of each thread that shares its group */
 } buffer;
 
 /* ---- steps ------------------------------------------------------------------------------------------------------- */
