@@ -101,6 +101,21 @@ def test_replay_has_the_bits_of_the_eager_run(part):
             raise AssertionError(f"seed {seed}: {error}") from error
 
 
+@pytest.mark.parametrize("seen", [(-1,), (48, 64), (1, 64, 48), (64, 48, 1), (32, 96)])
+@pytest.mark.parametrize("lead", [(), (1,)])
+def test_operands_are_broadcast_and_then_read_in_another_shape(lead, seen):
+    """Rows and columns stand for others in an array of another shape than in that which they are broadcast to."""
+    rng = np.random.default_rng(0)
+    x, row, column = (rng.standard_normal(shape) for shape in ((64, 48), (48,), (64, 1)))
+
+    def f(x, row, column):
+        wide, high = (np.broadcast_to(part, (*lead, 64, 48)).reshape(seen) for part in (row, column))
+        x = x.reshape(seen)
+        return np.tanh(x * wide), np.sin(high - x), np.exp(high * wide), np.where(x > high, x, wide)
+
+    check(f, x, row, column)
+
+
 def close(got, want, bound, what):
     got, want = np.asarray(got), np.asarray(want)
     assert got.shape == want.shape, what

@@ -18,6 +18,7 @@ from fastgrad import _threads
 RNG = np.random.default_rng(0)
 LONG, WIDE = RNG.normal(size=300_001), RNG.normal(size=(1500, 257))
 ROW, COLUMN = RNG.normal(size=257), RNG.normal(size=(1500, 1))
+ALL = RNG.normal(size=WIDE.size)
 
 
 @pytest.fixture(autouse=True)
@@ -47,9 +48,13 @@ FUNCTIONS = {
     "rows": (lambda x: (np.max(np.sin(x) * x, 1), np.sum(np.sin(x), 1), np.tanh(np.sin(x))), WIDE),
     "softmax": (fg.grad(lambda x: np.sum(fg.softmax(x * 2.0) ** 2)), WIDE),
     "layer norm": (fg.value_and_grad(lambda x: np.sum(layer_norm(x) * ROW)), WIDE),
+    "views of a number for each row": (fg.grad(lambda x: np.sum(layer_norm(x) ** 3)), RNG.normal(size=(4000, 64))),
     "rows and columns as operands": (lambda x: np.tanh(x * ROW + COLUMN) * x[:1], WIDE),
     "slices": (fg.grad(lambda x: np.sum(np.tanh(x[1:, :-1] * x[:-1, 1:]) * ROW[1:])), WIDE),
+    "reshaped": (lambda x: np.tanh(np.sin(x).reshape(-1) * np.cos(x).reshape(-1)) * np.exp(x).reshape(-1), WIDE),
+    "a derivative of maxima": (lambda x: fg.jvp(lambda x: np.max(x, 1, keepdims=True) * x, (x,), (COLUMN * x,)), WIDE),
     "transposed": (lambda x: np.tanh(x).T + 1.0, WIDE),
+    "in another shape": (lambda x: np.sin(np.tanh(x).ravel() * ALL) + np.exp(x).ravel() * np.tanh(x).ravel(), WIDE),
     "a thin product": (lambda x: np.tanh(x @ np.ones((3, 150)) + 1.0) * 2.0, RNG.normal(size=(4000, 3))),
     "comparisons": (lambda x: np.where(x > 0.0, np.sin(x), x * x) + (x < 1.0), LONG),
     "in a loop": (lambda x: fg.fori_loop(0, 3, lambda i, y: np.tanh(y) + np.sin(x), x), LONG),

@@ -108,6 +108,16 @@ def test_the_quantile_of_a_tiny_probability_has_its_derivatives():
             assert fg.grad(fg.grad(special.ndtri))(p) == pytest.approx(float(x / phi**2), rel=1e-11)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("name, ends, slope", [
+    ("ndtri", (0.0, -0.0, 1.0), np.inf), ("erfinv", (-1.0, 1.0), np.inf), ("erfcinv", (0.0, -0.0, 2.0), -np.inf),
+])  # fmt: skip
+def test_the_slopes_of_quantiles_are_infinite_at_the_ends(name, ends, slope, dtype):
+    gradient = fg.grad(lambda x: getattr(special, name)(x).sum())
+    for f in (gradient, fg.compile(gradient)):
+        np.testing.assert_array_equal(f(np.array(ends, dtype)), np.full(len(ends), slope, dtype))
+
+
 def test_quantile_and_distribution_are_inverse():
     p = np.concatenate([10.0 ** -np.arange(1, 300, 13), np.linspace(0.01, 0.99, 50)])
     np.testing.assert_allclose(special.ndtr(special.ndtri(p)).numpy(), p, rtol=1e-12)

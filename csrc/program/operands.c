@@ -106,12 +106,10 @@ static int gathers_rows(const fg_program *p, const instruction *a)
     return 1;
 }
 
-/* Is the value of instruction m worth loading a block at a time from its operand, instead of being stored? Then the
- * operand lives as long as its readers, so it must not be much larger; and elements must be neighbours in memory, or
- * equal, some at a time. */
+/* Is the value of instruction m worth loading a block at a time from its operands, instead of being stored? Then these
+ * live as long as its readers, so what is sliced must not be much larger, unless it is in memory anyway. */
 static int is_loadable(const fg_program *p, const instruction *m)
 {
-
     const fg_shape *y = shape_at(p, m->y);
     fg_strided strided;
     if (p->buffer[m->y].root != m->y || p->buffer[m->y].padded_in_place)
@@ -260,9 +258,19 @@ typedef struct {
 } pass;
 
 /* How a long elementwise instruction reads its operand i, if that is not element by element and no single element: a
- * block of equal elements or a row, which is repeated; in runs of equal elements; or with strides, from
- * pieces or by index, as instruction *load. */
+ * block of equal elements or a row, which is repeated; in runs of equal elements; or with strides, from pieces or by
+ * index, as instruction *load. */
 typedef enum { AS_IT_IS, ANY_BLOCK, ROW, IN_RUNS, STRIDED, TOO_MANY_AXES } reading;
+
+/* Is the second of two values of one size the first with leading axes of length 1, if with any? Then what the first is
+ * broadcast from is broadcast to the second as well. */
+static int adds_leading_axes(const fg_shape *x, const fg_shape *y)
+{
+    for (int i = 1; i <= x->ndim && i <= y->ndim; i++)
+        if (x->dim[x->ndim - i] != y->dim[y->ndim - i])
+            return 0;
+    return x->ndim <= y->ndim;
+}
 
 static reading reading_of(const pass *a, const instruction *reader, int i, instruction *load)
 {
@@ -286,7 +294,8 @@ static reading reading_of(const pass *a, const instruction *reader, int i, instr
         return STRIDED;
     if (load->op == FG_OP_broadcast_to && is_row(p, operands_of(p, load)[0], load->y))
         return ROW;
-    if (load->op == FG_OP_broadcast_to && run_of(p, reader, i, load))
+    if (load->op == FG_OP_broadcast_to && run_of(p, reader, i, load) &&
+        adds_leading_axes(shape_at(p, load->y), shape_at(p, reader->y)))
         return IN_RUNS;
     return fg_find_strides(p, load, &strided) ? STRIDED : TOO_MANY_AXES;
 }
@@ -311,7 +320,8 @@ static int load_operands(pass *a, const instruction *reader)
         if (how == AS_IT_IS)
             continue;
         int v = operands_of(p, &load)[0], y, status;
-        if (how == IN_RUNS ? run_of(p, reader, i, &load) == run : how == ROW && shape_at(p, v)->size == run) {
+        int64_t own = how == IN_RUNS ? run_of(p, reader, i, &load) : how == ROW ? shape_at(p, v)->size : 0;
+        if (own && own == run && adds_leading_axes(shape_at(p, load.y), shape_at(p, reader->y))) {
             y = v;
         } else if (how == ANY_BLOCK || how == ROW) {
             if (!a->copy[v] && (a->copy[v] = how == ANY_BLOCK ? same_in_blocks(p, v) : repeated(p, v)) < 0)

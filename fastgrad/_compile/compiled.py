@@ -243,6 +243,11 @@ class Compiled(_core.Replayer):
         """How often a program was replayed and traced, and how many are kept."""
         return CacheInfo(self._hits, self._misses, self._maxsize, len(self._entries))
 
+    def release_memory(self) -> None:
+        """Free the memory of all programs' intermediates; the next replay of one takes it again."""
+        for entry in self._entries.values():
+            entry.program.release_memory()
+
     def cache_clear(self) -> None:
         """Forget all programs."""
         self._remember(None)

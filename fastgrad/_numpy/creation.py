@@ -44,7 +44,7 @@ def _creator(
 ) -> Callable[..., Tensor]:
     """NumPy's function for tensors. ``arguments`` has its signature."""
 
-    takes_array = arguments.__code__.co_varnames[0] == "a"
+    takes_array = arguments.__code__.co_varnames[0] == "a"  # which may be given by name
 
     def create(*args: Any, requires_grad: builtins.bool = False, **kwargs: Any) -> Any:
         if takes_array and not args and "a" in kwargs:

@@ -84,7 +84,7 @@ def eigh(a: TensorLike, UPLO: str = "L") -> EighResult:
     they span, such as the projection on it. For other functions they are not exact: the derivative of
     ``V @ diag(f(w)) @ V.T`` lacks the terms ``f'(w)`` that mix equal eigenvalues, and so does the second derivative of
     ``sum(f(w))``. For these use ``funm_symmetric(a, f)``, and its trace, which are exact to every order. A function
-    that depends on the choice of the basis has no derivative there; it gets that for a basis that does not turn.
+    that depends on the choice of the basis has no derivative there; what is returned is that for a basis held fixed.
     Functions that are sums, products and inverses of the matrix itself are better written as such, and ``expm`` has a
     derivative everywhere. Formulas: Giles, "Collected matrix derivative results for forward and reverse mode
     algorithmic differentiation" (2008); Seeger et al., "Auto-differentiating linear algebra" (2017).
@@ -143,10 +143,10 @@ def svd(a: TensorLike, full_matrices: bool = True, compute_uv: bool = True, herm
     Where the singular values are different and positive, the gradient is exact, to every order. Where some are equal it
     is finite, and first derivatives are exact for functions of the singular values that treat equal ones alike, and for
     functions that weigh the vectors of equal singular values alike and do not change when these are rotated, in U and V
-    together, such as the polar factor ``U @ Vh``. Others lack the part that would mix these vectors, as with ``eigh``:
-    so does ``U @ diag(S) @ Vh``, which is better written as a itself. A singular value of 0 adds nothing
-    to the gradients of U and Vh. The columns beyond k get the derivative of functions of the space that they span.
-    Formulas: Giles (2008), as ``eigh``; Wan and Zhang, "Automatic differentiation for complex valued SVD" (2019).
+    together, such as the polar factor ``U @ Vh``. The derivatives of others lack the part that would mix these vectors,
+    as with ``eigh``, also that of ``U @ diag(S) @ Vh``, which is better written as ``a``. A singular value of 0 adds
+    nothing to the gradients of U and Vh. The columns beyond k get the derivative of functions of the space that they
+    span. Formulas: Giles (2008), as ``eigh``; Wan and Zhang, "Automatic differentiation for complex valued SVD" (2019).
 
     Raises LinAlgError where the iteration did not converge or an element is not finite.
 

@@ -385,17 +385,20 @@ class Continuous(Distribution):
         grow as q^-2; the bounds of the support are the values."""
         operands = self._operands(method, q, args, kwargs)
         raw, (eps, least, _) = operands.x.detach(), _LIMITS[operands.x.dtype]
-        outside, at_zero, at_one = _if_any((raw < 0) | (raw > 1)), None, None
-        if not self.quantiles_have_slopes_at_ends:
-            at_zero, at_one = _if_any(raw == 0), _if_any(raw == 1)
+        number = operands.x.dtype.type
+        outside = at_end = None
+        if _if_any((raw <= 0) | (raw >= 1)) is not None:
+            outside = _if_any((raw < 0) | (raw > 1))
+            at_end = None if self.quantiles_have_slopes_at_ends else _if_any((raw == 0) | (raw == 1))
         inner = operands.x if outside is None else where(outside, 0.5, operands.x)
-        inner = inner if at_zero is None else where(at_zero, inner + math.sqrt(least), inner)
-        inner = inner if at_one is None else where(at_one, inner - eps / 2, inner)
+        if at_end is not None:
+            is_zero = raw == 0
+            inner = where(at_end, inner + where(is_zero, number(math.sqrt(least)), number(-eps / 2)), inner)
         y = function(inner, *operands.shapes)
-        if at_zero is not None or at_one is not None:
+        if at_end is not None:
             low, high, _ = self._bounds(*[p.detach() for p in operands.shapes])
-            for is_there, bound in ((at_one if is_upper else at_zero, low), (at_zero if is_upper else at_one, high)):
-                y = y if is_there is None else _with_value(y, is_there, bound)
+            bounds = number(low), number(high)
+            y = _with_value(y, at_end, where(is_zero, bounds[is_upper], bounds[not is_upper]))
         y = y if operands.scale is None else y * operands.scale
         y = y if operands.loc is None else y + operands.loc
         return _or_nan(operands.valid, y if outside is None else where(outside, math.nan, y))

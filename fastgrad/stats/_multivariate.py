@@ -18,7 +18,6 @@ from .._numpy.linalg import solve_triangular, triangle_of
 from .._numpy.predicates import isnan
 from .._numpy.shapes import swapaxes
 from .._numpy.special import gammaln, multigammaln, xlogy
-from .._rules.vjp import symmetric
 from .._transforms.custom import custom_jvp
 from ._base import Refusing
 
@@ -36,9 +35,9 @@ class MultivariateNormal(Refusing):
     may be given, the lower triangle L with ``cov = L @ L.T``, as ``fastgrad.linalg.cholesky`` returns it. Leading axes
     broadcast.
 
-    As in SciPy, d is 1 where the mean and the covariance are numbers, or have a length of 1: then an x without axes is
-    one point, and the numbers of an x of one axis are points. An x of more axes has vectors in the last one also where
-    mean and covariance are numbers, where SciPy raises an error.
+    Where the mean and the covariance are numbers, or have a length of 1, the elements of an x of no or one axis are
+    vectors of length 1, as in SciPy: for a standard normal vector of length d give ``mean=np.zeros(d)``. An x of more
+    axes consists of vectors also then, where SciPy raises an error.
 
     With ``allow_singular`` the covariance may be singular: eigenvalues within rounding of 0, measured by the largest
     one, count as 0. The density is that on the subspace through the mean that the other eigenvectors span, and 0 for
@@ -138,9 +137,9 @@ def _on_subspace(deviation: Tensor, matrix: Tensor) -> Tensor:
 
 
 def _mirrored(matrix: Tensor) -> Tensor:
-    """The lower triangle, mirrored, with the gradient of ``symmetric``, as the Cholesky factor has it."""
-    whole, constant = symmetric(matrix), matrix.detach()
-    return whole + (tril(constant) + swapaxes(tril(constant, -1), -1, -2) - whole.detach())
+    """The lower triangle, mirrored, with the gradient of the mean of both triangles, as a Cholesky factor has it."""
+    mean, constant = (matrix + swapaxes(matrix, -1, -2)) / 2, matrix.detach()
+    return mean + (tril(constant) + swapaxes(tril(constant, -1), -1, -2) - mean.detach())
 
 
 def _relative_cutoff(dtype: np.dtype) -> float:
