@@ -62,7 +62,7 @@ static NOINLINE size_t large_capacity(size_t bytes)
 {
     size_t eighth = LARGEST_LISTED / 8;
     if (bytes > LARGEST)
-        return bytes;                           /* fg_alloc_lasting refuses it */
+        return bytes;                           /* new_block refuses it */
     while (bytes > 16 * eighth)
         eighth *= 2;
     return (bytes + eighth - 1) / eighth * eighth;
@@ -125,11 +125,11 @@ static void *from_system(size_t capacity)
     return memory;
 }
 
-void *fg_alloc_lasting(size_t bytes)
+/* A block of this capacity for a request of `bytes`, which an error tells. */
+static void *new_block(size_t bytes, size_t capacity)
 {
     if (bytes > LARGEST)
         return no_memory(bytes);
-    size_t capacity = aligned(bytes);
     void *memory = from_system(capacity);
     if (!memory && fg_live.cached_bytes) {
         fg_pool_empty();
@@ -140,6 +140,8 @@ void *fg_alloc_lasting(size_t bytes)
     fg_live.bytes += (int64_t)capacity;
     return memory;
 }
+
+void *fg_alloc_lasting(size_t bytes) { return new_block(bytes, aligned(bytes)); }
 
 void fg_free_lasting(void *memory, size_t bytes)
 {
@@ -175,7 +177,7 @@ static time_t drop_unused(void)
     return now;
 }
 
-static NOINLINE void *alloc_large(size_t capacity)
+static NOINLINE void *alloc_large(size_t bytes, size_t capacity)
 {
     int i = n_large - 1;
     while (i >= 0 && large[i].capacity != capacity)
@@ -186,7 +188,7 @@ static NOINLINE void *alloc_large(size_t capacity)
         fg_live.bytes += (int64_t)capacity;
     }
     drop_unused();
-    return memory ? memory : fg_alloc_lasting(capacity);
+    return memory ? memory : new_block(bytes, capacity);
 }
 
 static NOINLINE void free_large(void *memory, size_t capacity)
@@ -213,7 +215,7 @@ void *fg_alloc(size_t bytes)
     size_t capacity;
     int c = size_class(bytes, &capacity);
     if (c < 0)
-        return alloc_large(capacity);
+        return alloc_large(bytes, capacity);
     block *b = free_blocks[c];
     if (!b)
         return fg_alloc_lasting(capacity);
