@@ -243,11 +243,6 @@ class Compiled(_core.Replayer):
         """How often a program was replayed and traced, and how many are kept."""
         return CacheInfo(self._hits, self._misses, self._maxsize, len(self._entries))
 
-    def release_memory(self) -> None:
-        """Free the memory of all programs' intermediates; the next replay of one takes it again."""
-        for entry in self._entries.values():
-            entry.program.release_memory()
-
     def cache_clear(self) -> None:
         """Forget all programs."""
         self._remember(None)
@@ -256,7 +251,7 @@ class Compiled(_core.Replayer):
         self._forget()
 
     def release_memory(self) -> None:
-        """Free the memory of all programs' intermediates; the next call of each takes it again.
+        """Free the memory of all programs' intermediates; the next replay of one takes it again.
 
         >>> import fastgrad as fg, numpy as np
         >>> f = fg.compile(fg.value_and_grad(lambda x: np.sum(np.tanh(x) ** 2)))
