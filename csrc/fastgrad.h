@@ -229,7 +229,8 @@ int fg_fail(fg_status status, const char *format, ...)      /* returns status */
     __attribute__((format(printf, 2, 3)))
 #endif
     ;
-/* FG_BAD_INDEX, of what the user knows by this name; at: where the index stands in its array, or -1: not told. */
+/* Fails with FG_BAD_INDEX. name: of the operation, as the user knows it; at: the position of the index in its array, or
+ * -1 to leave it out of the message. */
 int fg_index_outside(const char *name, int64_t index, int64_t at, int64_t length);
 const char *fg_message(void);
 int fg_failed(void);            /* the status of this thread's last failure: what a NULL result means */
@@ -272,8 +273,8 @@ enum { FG_MAX_THREADS = 256 };
 int fg_threads_limit(void);     /* how many threads long work may have, the caller's included; 1 at first */
 void fg_threads_set_limit(int n);
 /* Runs work(context, 0) here, and work(context, i), i from 1 on and less than n, on those of n - 1 other threads that
- * are free; returns when all have returned: how many there were. Each takes a part of the work after the other, until
- * there are none left. */
+ * are free; returns when all have returned: how many there were. Each takes one part of the work after another, until
+ * none is left. */
 typedef void fg_work(void *context, int i);
 int fg_threads_run(int n, fg_work *, void *context);
 typedef struct { _Atomic int64_t next; } fg_parts;      /* the number of the part that nobody has taken yet */
@@ -281,7 +282,8 @@ int64_t fg_claim(fg_parts *);   /* takes one: its number, which may be beyond th
 /* work(context, from, to) for all of 0..n, in stretches of `part` elements, on as many threads as there may be. */
 typedef void fg_range_work(void *context, int64_t from, int64_t to);
 void fg_threads_range(int64_t n, int64_t part, fg_range_work *, void *context);
-/* How many elements an operation must have that it is shared, and the least that a thread takes at a time. */
+/* An operation on so many elements or more is shared, and a thread takes at least FG_SHARED_PART at a time: waking the
+ * threads takes some microseconds. */
 enum { FG_SHARED_FROM = 1 << 18, FG_SHARED_PART = 1 << 15 };
 /* While a thread is in a library that has threads of its own, such as a BLAS, work stays on the thread that has it. */
 void fg_threads_enter_library(void);

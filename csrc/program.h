@@ -23,9 +23,9 @@ typedef enum { FG_NOTHING, FG_PROGRAM, FG_MAPPED, FG_BODY } fg_trace_kind;
 /* Begins a trace in this thread. Once it has ended, operations refuse values that depend on its inputs. */
 int fg_trace_begin(fg_trace_kind);
 int fg_trace_input(fg_array *);                 /* a new abstract array as the next input of the program */
-/* The same of an array on foreign memory, for whose elements the program shall not have a copy, as each replay is given
- * that memory. The function's own operations on it alone run while tracing, on the elements that it has then. After
- * fg_trace_end the caller says that it is no longer live, and whether others may write to it. */
+/* The same of an array on foreign memory, which the program does not copy: each replay is given that memory. The
+ * function's own operations on it alone run while tracing, on the elements that it has then. After fg_trace_end the
+ * caller clears `live`, and sets `externally_mutable` if others may write to it. */
 int fg_trace_live_input(fg_array *);
 int fg_program_reads(const fg_program *, int v);        /* before it is compiled: does anything read input v? */
 /* Ends the trace, also when it fails. The last n_gradients outputs are gradients by as many first inputs, the

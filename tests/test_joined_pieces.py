@@ -116,6 +116,21 @@ def test_operands_are_broadcast_and_then_read_in_another_shape(lead, seen):
     check(f, x, row, column)
 
 
+def test_an_operation_on_operands_that_are_broadcast_alike():
+    """None of the operands has the shape of the result."""
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((2, 64, 1))
+
+    def f(x, y):
+        a, b = np.broadcast_to(x, (64, 300)), np.broadcast_to(y, (64, 300))
+        return a + b, np.maximum(a, b), a * a, a < b, np.where(a > b, a, b)
+
+    check(f, x, y)
+    check(fg.grad(lambda x, y: np.sum(f(x, y)[1] ** 3), argnums=(0, 1)), x, y)
+    for step in range(5):
+        check(lambda x, y, step=step: f(x, y)[step], x, y)
+
+
 def close(got, want, bound, what):
     got, want = np.asarray(got), np.asarray(want)
     assert got.shape == want.shape, what

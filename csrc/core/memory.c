@@ -2,10 +2,11 @@
  *
  * A freed block is kept and handed out again, while it may still be in a cache: a loop asks for the same sizes over and
  * over, and fresh pages, which the system zeroes, cost more than the work on them. Blocks of up to LARGEST_LISTED bytes
- * have a free list for each size class. Larger ones stand in one row, in the order in which they were freed: those that
- * nobody has asked for in KEPT_SECONDS go back to the system, and so do the oldest where there are too many. What is
- * kept takes at most `limit` bytes, a quarter of that in the free lists, and is given back before a request fails for
- * lack of memory. Blocks are 64-byte aligned. Mutable globals: the pool, its limit, and the counts.
+ * have a free list for each size class. Larger ones are in one array, in the order in which they were freed. Whenever
+ * one is allocated or freed, those that have been kept for more than KEPT_SECONDS go back to the system, and so do the
+ * oldest where there are too many. What is kept takes at most `limit` bytes, a quarter of that in the free lists,
+ * and is given back before a request fails for lack of memory. Blocks are 64-byte aligned. Mutable globals: the pool,
+ * its limit, and the counts.
  */
 #define _DEFAULT_SOURCE         /* madvise */
 #define _ISOC11_SOURCE
@@ -23,7 +24,7 @@
 #endif
 
 #ifdef __GNUC__
-#define NOINLINE __attribute__((noinline))      /* so that the way of small blocks stays short */
+#define NOINLINE __attribute__((noinline))      /* so that the code for small blocks stays short */
 #else
 #define NOINLINE
 #endif
@@ -40,7 +41,7 @@ typedef struct block { struct block *next; } block;
 enum { SMALL_CLASSES = 16, N_CLASSES = SMALL_CLASSES + 4 * 10 };
 static block *free_blocks[N_CLASSES];
 
-/* The larger blocks, the one that was freed last at the end. */
+/* The larger blocks, in the order in which they were freed. */
 typedef struct {
     void *memory;
     size_t capacity;
@@ -57,7 +58,7 @@ fg_counts fg_live;
 
 static size_t aligned(size_t bytes) { return (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT; }
 
-/* Of large blocks there are eight sizes between powers of two. */
+/* The size of a large block: there are eight between powers of two, so that at most an eighth is unused. */
 static NOINLINE size_t large_capacity(size_t bytes)
 {
     size_t eighth = LARGEST_LISTED / 8;
@@ -168,7 +169,7 @@ static void drop_oldest(void)
     take_out(0);
 }
 
-/* Returns the time. */
+/* Give back the blocks that have been kept for too long. Returns the time. */
 static time_t drop_unused(void)
 {
     time_t now = time(NULL);                    /* if it is set back, blocks are kept for longer */

@@ -7,7 +7,8 @@
  * process. Before a fork they end if they are idle, as a process with threads had better not fork and Python warns of
  * it; in the child there are none in any case. They are started anew when they are needed next.
  *
- * Mutable globals: the limit, and the state of the pool of threads, under its lock.
+ * Mutable globals: the limit, the number of calls of libraries under way, and the pool of threads. This belongs to the
+ * thread that has set `is_taken`; what other threads read of it, or count in it, is under the lock.
  */
 #define _GNU_SOURCE             /* pthread_sigmask, where -std=c11 leaves it out */
 #include "fastgrad.h"
@@ -46,11 +47,11 @@ static struct {
     int wanted, joined, running;        /* threads, without the one that called */
     int started, must_end;
     int forks_are_handled;
-    int is_stopped;             /* by a fork that is under way */
     pthread_t thread[FG_MAX_THREADS];
     uint64_t number;            /* of the work */
 } pool;
 static atomic_flag is_taken = ATOMIC_FLAG_INIT;
+static _Thread_local int has_stopped_them;      /* the fork of this thread that is under way has ended the threads */
 
 static void *run_thread(void *unused)
 {
@@ -80,7 +81,7 @@ static void stop_before_fork(void)
 {
     if (atomic_flag_test_and_set(&is_taken))
         return;                                 /* another thread's work has them */
-    pool.is_stopped = 1;
+    has_stopped_them = 1;
     pthread_mutex_lock(&lock);
     pool.must_end = 1;
     pthread_cond_broadcast(&there_is_work);
@@ -92,8 +93,8 @@ static void stop_before_fork(void)
 
 static void go_on_after_fork(void)
 {
-    if (pool.is_stopped) {
-        pool.is_stopped = 0;
+    if (has_stopped_them) {
+        has_stopped_them = 0;
         atomic_flag_clear(&is_taken);
     }
 }
@@ -106,7 +107,7 @@ static void start_anew(void)
     lock = new_lock;
     there_is_work = all_have_left = new_condition;
     pool.work = NULL;
-    pool.started = pool.running = pool.must_end = pool.is_stopped = 0;
+    pool.started = pool.running = pool.must_end = has_stopped_them = 0;
     atomic_store(&in_library, 0);
     atomic_flag_clear(&is_taken);
 }

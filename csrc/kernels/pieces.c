@@ -57,10 +57,10 @@ static int find_piece(fg_piece *s, int ndim, const int64_t *whole, const int64_t
     return 1;
 }
 
-/* What elements of an axis several slices have: from low to high, every step-th; none, if low is greater. */
+/* The elements of an axis that several slices have in common: from low to high, every step-th; none if low > high. */
 typedef struct { int64_t low, high, step; } range;
 
-/* Leave those that the next slice has, too, `count` from `first` on, with its own step; 0: these are no range. */
+/* Keep those that the next slice has, too: `count` from `first` on, at every own-th; 0: what is left is no range. */
 static int meet(range *r, int64_t first, int64_t own, int64_t count)
 {
     int64_t last = first + own * (count - 1);
@@ -86,7 +86,7 @@ static int meet(range *r, int64_t first, int64_t own, int64_t count)
     return 1;
 }
 
-/* Find the elements that are in all of n slices; 0: they are no slice. */
+/* Find the elements that are in all slices; 0: they are no slice. */
 static int find_common(fg_joined *s, int ndim, const int64_t *const *part, const int64_t *attr, const int64_t *whole)
 {
     int64_t at[3 * FG_MAX_NDIM], dim[FG_MAX_NDIM];
@@ -102,7 +102,7 @@ static int find_common(fg_joined *s, int ndim, const int64_t *const *part, const
         at[3 * i + 1] = r.step;
     }
     int found = find_piece(&s->common, ndim, whole, dim, at);
-    memset(s->common.stride, 0, sizeof s->common.stride); /* what is put there is a single element */
+    memset(s->common.stride, 0, sizeof s->common.stride); /* one element, -0, is put at all of them */
     return found;
 }
 
@@ -161,7 +161,7 @@ static void put(int dtype, int adds, int64_t rows, int64_t cols, const char *x, 
                 fg_kernels[dtype].elementwise->binary[FG_BINARY_add](cols, y, 1, x, 1, y);
             else
                 memcpy(y, x, (size_t)(cols * itemsize));
-    } else if (cols >= SHORT && xc == 0 && yc == 1 && FG_IS_FLOAT(dtype)) {
+    } else if (!adds && cols >= SHORT && xc == 0 && yc == 1 && FG_IS_FLOAT(dtype)) {
         for (int64_t i = 0; i < rows; i++)
             fg_kernels[dtype].elementwise->stretch(cols, x + i * xr * itemsize, y + i * yr * itemsize);
     } else if (adds && dtype == FG_FLOAT32) {

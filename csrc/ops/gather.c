@@ -70,17 +70,9 @@ typedef struct {
 static void take_range(void *context, int64_t from, int64_t to)
 {
     shared_take *t = context;
-    for (int64_t k = from; k < to; k++) {
-        int64_t i = t->index[k] < 0 ? t->index[k] + t->length : t->index[k];
-        if (i < 0 || i >= t->length) {
-            atomic_store(&t->is_out_of_range, 1);
-            return;
-        }
-        if (t->bytes == 8)
-            memcpy(t->y + k * 8, t->x + i * 8, 8);
-        else
-            memcpy(t->y + (size_t)k * t->bytes, t->x + (size_t)i * t->bytes, t->bytes);
-    }
+    int64_t n = to - from;
+    if (fg_take_rows(t->bytes, t->length, t->index + from, n, t->x, t->y + (size_t)from * t->bytes) < n)
+        atomic_store(&t->is_out_of_range, 1);
 }
 
 int fg_take_run(const fg_call *c, fg_array *y)

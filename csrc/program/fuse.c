@@ -156,20 +156,24 @@ static int has_rows(const fg_program *p, const step *s)
     return 0;
 }
 
-/* Does a flat step read an operand in runs, and none from a buffer where a row is repeated? Then its operands have the
- * shapes that its instruction has had, and it may run by itself, which is faster than block by block. Not if it is a
- * derivative and reads its cotangent so: the instruction takes none that is broadcast. */
+/* Does a flat step read an operand in runs, and none from a buffer where a row is repeated? Then its operands are
+ * broadcast to its result, and it may run by itself, which is faster than block by block. Not if all operands have one
+ * shape, which has to be that of the result then; nor if it is a derivative and reads its cotangent so: the instruction
+ * takes none that is broadcast. */
 static int is_broadcast(const fg_program *p, const step *s)
 {
-    int found = 0;
+    int found = 0, are_alike = 1, first = -1;
     for (int i = 0; i < s->n_in; i++) {
+        if (s->in[i] >= 0 && first >= 0)
+            are_alike = are_alike && fg_shape_equal(shape_at(p, first), shape_at(p, s->in[i]));
+        first = first < 0 ? s->in[i] : first;
         if (s->in[i] >= 0 && p->buffer[s->in[i]].period)
             return 0;
         if (s->op >= FG_N_OPS && i >= 2 && run_at(s, i))
             return 0;
         found |= run_at(s, i) != 0;
     }
-    return found;
+    return found && !are_alike;
 }
 
 static void join(const fg_program *p, const step *s, group *g)

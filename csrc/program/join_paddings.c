@@ -39,9 +39,9 @@ static int is_added_to_a_padding(const pass *a, int k, int v)
 
 static int add_item(list *to, size_t size, const void *item)
 {
-    char *at = fg_list_add(to, size);
-    for (size_t i = 0; at && i < size; i++)
-        at[i] = ((const char *)item)[i];
+    void *at = fg_list_add(to, size);
+    if (at)
+        memcpy(at, item, size);
     return at != NULL;
 }
 
@@ -59,7 +59,7 @@ static int join(fg_program *p, const instruction *first, const instruction *seco
     joined->n_in = is_full;
     for (int i = 0; is_full && i < y->shape->ndim; i++, joined->n_attr += 3)
         for (int j = 0; j < 3; j++)
-            if (!add_item(&p->attrs, sizeof(int64_t), &(int64_t){j == 0 ? 0 : j == 1 ? 1 : y->shape->dim[i]}))
+            if (!add_item(&p->attrs, sizeof(int64_t), &(int64_t[]){0, 1, y->shape->dim[i]}[j]))
                 return FG_NO_MEMORY;
     for (int k = is_full; k < 2; k++) {
         instruction n = *both[k];

@@ -172,7 +172,7 @@ static fg_replay *new_replay(const fg_program *p)
                    n_operands * sizeof(fg_tensor) + n_patches * sizeof(patch) + 3 * n_io * sizeof(void *) +
                    (size_t)p->bodies.n * sizeof(void *) + 64;
     fg_replay *r = calloc(1, bytes);
-    enum { LARGE_ARENA = 64 << 20 };
+    enum { LARGE_ARENA = 64 << 20 };    /* bytes; writing to them for the first time takes longer than a trim */
     if (!p->body)
         (p->arena_bytes < LARGE_ARENA ? fg_pool_empty : fg_memory_trim)();
     if (r && p->arena_bytes &&
@@ -720,7 +720,7 @@ static void native_enter(const fg_frame *f, int k, int i, fg_frame *body)
 
 static const void *native_constant(const fg_frame *f, int v) { return f->program->buffer[v].array.data; }
 
-/* What all native programs call; filled in before the first of them runs, as kernels are chosen at import. */
+/* What native programs call. Filled in when the first of them is set, because the kernels are chosen at import. */
 static fg_services services;
 
 static void fill_services(void)

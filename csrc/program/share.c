@@ -8,8 +8,9 @@
 #include "program/passes.h"
 #include "program/steps.h"
 
-/* In elements times steps, each of which takes a quarter of a nanosecond or more: what is worth to be shared, and the
- * least part. PARTIALS: bytes of the partial sums of all parts. */
+/* In elements times steps, each of which takes a quarter of a nanosecond or more: what is worth sharing, and the least
+ * part. MOST_DEPTH: there are about two to its power parts at most, so that threads end at nearly the same time.
+ * PARTIALS: bytes that the partial sums of all parts may take. */
 enum { WORTH = 1 << 18, LEAST_PART = 1 << 15, MOST_DEPTH = 6, PARTIALS = 1 << 20 };
 
 static buffer *result_root(const fg_program *p, const step *s) { return &p->buffer[p->buffer[s->y].root]; }

@@ -91,7 +91,7 @@ typedef struct step {
 
 /* Does a step only fetch the elements of the present block of its group? */
 static inline int is_load(const step *s) { return s->kind == LOAD_STEP || s->kind == JOIN_STEP; }
-/* How often a step reads each element of operand i in turn; 0: it has no such operand. */
+/* `run` of operand i of a step of any kind; 0: it is no flat step's operand. */
 static inline int64_t run_at(const step *s, int i) { return i < FG_RESULT ? s->run[i] : 0; }
 
 /* Of a group with sums that runs over n elements: how many of them are the first half, whose sums are computed

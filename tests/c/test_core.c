@@ -250,6 +250,63 @@ static void test_sizes_beyond_all_memory_are_refused(void)
     CHECK(!fg_shape_new(2, squares) && fg_failed() == FG_BAD_VALUE);
 }
 
+/* Large blocks are kept up to the limit, the one that was freed last is the first to be used again, and what is kept is
+ * given back when it is asked for. */
+static void test_the_pool_keeps_what_its_limit_allows(void)
+{
+    enum { BLOCKS = 300, LARGE = 2 << 20 };
+    int64_t limit = fg_pool_limit(), bytes = fg_live.bytes;
+    void *block[BLOCKS];
+    fg_pool_set_limit((int64_t)64 << 20);
+    CHECK(fg_pool_limit() == (int64_t)64 << 20 && fg_live.cached_bytes == 0);
+    for (int i = 0; i < BLOCKS; i++)
+        CHECK((block[i] = fg_alloc(LARGE - i)));
+    for (int i = 0; i < BLOCKS; i++)
+        fg_free(block[i], (size_t)(LARGE - i));
+    CHECK(fg_live.bytes == bytes && fg_live.cached_bytes == (int64_t)48 << 20);
+    void *again = fg_alloc(LARGE);
+    CHECK(again == block[BLOCKS - 1] && fg_live.cached_bytes == (int64_t)46 << 20);
+    fg_free(again, LARGE);
+    for (int i = 0; i < BLOCKS; i++)            /* a quarter of the limit for small ones, whatever large ones take */
+        CHECK((block[i] = fg_alloc(1 << 20)));
+    for (int i = 0; i < BLOCKS; i++)
+        fg_free(block[i], 1 << 20);
+    CHECK(fg_live.bytes == bytes && fg_live.cached_bytes == (int64_t)64 << 20);
+    fg_memory_trim();
+    CHECK(fg_live.cached_bytes == 0);
+    fg_pool_set_limit(0);
+    fg_free(fg_alloc(LARGE), LARGE);
+    fg_free(fg_alloc(64), 64);
+    CHECK(fg_live.cached_bytes == 0);
+    fg_pool_set_limit(limit);
+}
+
+static void count_range(void *context, int64_t from, int64_t to)
+{
+    for (int64_t i = from; i < to; i++)
+        ((uint8_t *)context)[i]++;
+}
+
+static void test_threads_take_each_element_once(void)
+{
+    enum { PART = 7 };
+    static const int64_t lengths[] = {0, 1, PART - 1, PART, PART + 1, 1000 * PART + 3};
+    for (int threads = 1; threads <= 5; threads += 2) {
+        fg_threads_set_limit(threads);
+        CHECK(fg_threads_limit() == threads);
+        for (size_t k = 0; k < sizeof lengths / sizeof *lengths; k++) {
+            uint8_t count[1000 * PART + 4] = {0};
+            fg_threads_range(lengths[k], PART, count_range, count);
+            for (int64_t i = 0; i < (int64_t)sizeof count; i++)
+                CHECK(count[i] == (i < lengths[k]));
+        }
+    }
+    fg_threads_set_limit(FG_MAX_THREADS + 1);
+    CHECK(fg_threads_limit() == FG_MAX_THREADS);
+    fg_threads_set_limit(-1);
+    CHECK(fg_threads_limit() == 1);
+}
+
 static void test_orders(void)
 {
     static const int64_t ascending[] = {2, 0, 3, 1}, places[] = {1, 2};     /* nan is the largest number */
@@ -408,6 +465,8 @@ int main(void)
         TEST(test_two_million_operations),
         TEST(test_forgotten_graphs_do_not_pile_up),
         TEST(test_sizes_beyond_all_memory_are_refused),
+        TEST(test_the_pool_keeps_what_its_limit_allows),
+        TEST(test_threads_take_each_element_once),
         TEST(test_orders),
         TEST(test_orders_of_long_rows),
 #ifdef WRAP
