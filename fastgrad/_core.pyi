@@ -466,7 +466,7 @@ class Entry:
     rebuild: Callable[[list[Any]], Any] | None
     signature: int | None
     confirmed: bool
-    is_whole: bool
+    frame: object
     used: int
     def __new__(
         cls,
@@ -475,7 +475,7 @@ class Entry:
         guard: Guard | None,
         signature: int | None,
         watch: Watch | None,
-        is_whole: bool = False,
+        frame: object = None,
     ) -> Self: ...
     def holds(self) -> bool: ...
 

@@ -271,8 +271,12 @@ cdef cnp.ndarray in_default_dtype(cnp.ndarray a, x):
     default = default_here()
     if default is None or cnp.PyArray_TYPE(a) != cnp.NPY_FLOAT64 or default is a.dtype:
         return a
-    for item in np.asarray(x, object).flat:
-        if type(item) is float:
+    cdef list todo = [x]
+    while todo:
+        item = todo.pop()
+        if type(item) is list or type(item) is tuple:
+            todo.extend(item)
+        elif type(item) is float:
             has_float = True
         elif type(item) is not int and type(item) is not bool:
             return a

@@ -231,7 +231,8 @@ def linear(value: float, steps: int, end_value: float = 0.0) -> Schedule:
     >>> fg.schedules.linear(1.0, steps=2, end_value=0.5).values(4)
     array([1.  , 0.75, 0.5 , 0.5 ])
     """
-    return polynomial(value, steps, end_value, 1.0)
+    value, end = number("linear", "value", value), number("linear", "end_value", end_value)
+    return polynomial(value, integer("linear", "steps", steps), end, 1.0)
 
 
 @_noted

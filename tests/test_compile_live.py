@@ -119,7 +119,7 @@ def test_a_changed_element_is_seen_by_the_next_call(kind):
     assert compiled.cache_info().misses == 1
 
 
-def test_after_changes_of_the_whole_array_its_elements_are_not_compared():
+def test_changes_of_the_whole_array_are_traced_ever_more_rarely():
     a, traces = table(), []
 
     def f(x):
@@ -154,6 +154,55 @@ def test_a_branch_on_it_is_traced_anew():
     for value in (1, 1000, 2, 2000):
         a[:] = value
         np.testing.assert_allclose(compiled(X), a @ X if value < 100 else -(a @ X))
+
+
+@pytest.mark.parametrize("part", [slice(None), slice(3, 5)], ids=["whole", "rows"])
+def test_a_branch_that_a_later_change_takes_is_an_error(part):
+    """Traces of earlier changes gave the same program, so most changes are passed over; but not for ever."""
+    a = np.ones((SIZE, SIZE))
+    compiled = fg.compile(lambda x: a @ x if a.max() < 1000 else -(a @ x))
+    for k in range(600):
+        a[part] = k
+        np.testing.assert_allclose(compiled(X), a @ X)
+    with pytest.raises(fg.TraceError, match=r"elements of a, a large array .* were changed"):
+        for k in range(20_000):
+            a[part] = 1000 + k
+            compiled(X)
+    np.testing.assert_allclose(compiled(X), -(a @ X))
+
+
+def test_changes_of_rows_are_no_reason_to_run_eagerly():
+    a, traces = np.zeros((400, SIZE)), []
+
+    def f(x):
+        traces.append(0)
+        return a @ x
+
+    compiled = fg.compile(f)
+    for k in range(3000):
+        a[k % 400] = k
+        found = compiled(X)
+    np.testing.assert_allclose(found, a @ X)
+    assert compiled.cache_info().hits == 2999
+    assert len(traces) < 20
+
+
+def test_results_beside_the_program():
+    """A change is seen without an error where constants among the results stay, and traced anew where they do not."""
+    a = table()
+    tagged = fg.compile(lambda x: {"y": a @ x, "tag": "t", "n": 1.5, "none": np.arange(3)})
+    named = fg.compile(lambda x: {"low": a @ x} if a.sum() < 1e5 else {"high": a @ x})
+    told = fg.compile(lambda x: (a @ x, "low" if a.sum() < 1e5 else "high"))
+    for k in range(60):
+        a[3, k % SIZE] = 10 + k
+        found = tagged(X)
+        np.testing.assert_allclose(found["y"], a @ X)
+        assert (found["tag"], found["n"], found["none"].tolist()) == ("t", 1.5, [0, 1, 2])
+    assert tagged.cache_info().misses == 1
+    for value, name in [(1, "low"), (1000, "high"), (2, "low")]:
+        a[:] = value
+        assert list(named(X)) == [name]
+        assert told(X)[1] == name
 
 
 def test_a_result_that_is_the_array_itself():

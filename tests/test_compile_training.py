@@ -119,7 +119,7 @@ def test_an_array_from_outside_changed_between_the_first_steps(n):
     assert step(x) == 1
     scale[:] = 3
     assert [step(x) for _ in range(3)] == pytest.approx([3] * 3)
-    assert step._compiled.cache_info().misses == 2
+    assert step._compiled.cache_info().misses == (2 if n == 12 else 1)  # a large one is read where it lies
 
 
 def test_an_error_of_the_batch_is_raised_and_the_program_kept():

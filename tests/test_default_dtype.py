@@ -47,6 +47,7 @@ KEEP = {
     "integers": (lambda: fg.arange(3), np.int64), "full of integers": (lambda: fg.full(2, 1), np.int64),
     "full of a NumPy number": (lambda: fg.full(2, np.float64(1)), F64), "given": (lambda: fg.zeros(2, dtype="f8"), F64),
     "by position": (lambda: fg.eye(2, 2, 0, float), F64), "values": (lambda: fg.asarray([np.float64(1), 2.0]), F64),
+    "arrays in a list": (lambda: fg.asarray([np.ones(2), [1.0, 2.0]]), F64),
     "like": (lambda: fg.zeros_like(np.zeros(2)), F64), "bounds": (lambda: fg.linspace(np.float64(0), 1, 3), F64),
     "arrays": (lambda: fg.linspace(np.zeros(2), 1.0, 3), F64),
     "tensors": (lambda: fg.linspace(fg.tensor(np.zeros(())), 1, 3), F64),

@@ -155,6 +155,7 @@ def test_the_state_of_a_schedule_belongs_to_that_of_its_optimizer():
     [
         (lambda: schedules.cosine(-1, 3), ValueError, "cosine: value is -1, expected a finite number of at least 0"),
         (lambda: schedules.cosine(1, 0), ValueError, "cosine: steps is 0, expected an integer above 0"),
+        (lambda: schedules.linear(1.0, 0.0, 4), TypeError, "linear: steps is 0.0, expected an integer above 0"),
         (lambda: schedules.step("a", 1), TypeError, "step: value is 'a', expected a finite number of at least 0"),
         (lambda: schedules.step(1, 1.5), TypeError, "step: step_size is 1.5, expected an integer above 0"),
         (

@@ -24,13 +24,12 @@ cdef class Entry:
     cdef readonly object rebuild, signature
     cdef object default_dtype               # that held when it was traced
     cdef public bint confirmed
-    cdef readonly bint is_whole             # the results of the program are all that a call returns
+    cdef readonly object frame              # what a call returns beside the program's results, comparable
     cdef readonly long long used
     cdef Guard guard, keywords  # of the tuple of arguments and the dict of keywords; None: only _slowly can decide
 
-    def __cinit__(self, Program program not None, rebuild, Guard guard, signature, Watch watch,
-                  bint is_whole=False):
-        self.is_whole = is_whole
+    def __cinit__(self, Program program not None, rebuild, Guard guard, signature, Watch watch, frame=None):
+        self.frame = frame
         self.program, self.rebuild, self.watch, self.confirmed = program, rebuild, watch, True
         self.default_dtype = default_here()
         if guard is not None:

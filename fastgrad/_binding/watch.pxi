@@ -11,7 +11,7 @@ cdef extern from "Python.h":
 
 cdef enum:
     WATCHES_CELL, WATCHES_ITEM, WATCHES_SLOT, WATCHES_CODE, WATCHES_LIST, WATCHES_ITEMS, WATCHES_OBJECTS, WATCHES_DICT
-    WATCHES_SIZE, WATCHES_ARRAY, WATCHES_PIECES, WATCHES_MEMORY
+    WATCHES_SIZE, WATCHES_ARRAY, WATCHES_PIECES
 
 cdef dict WATCHES = {"cell": WATCHES_CELL, "item": WATCHES_ITEM, "slot": WATCHES_SLOT, "code": WATCHES_CODE,
                      "list": WATCHES_LIST, "items": WATCHES_ITEMS, "objects": WATCHES_OBJECTS, "dict": WATCHES_DICT,
@@ -23,7 +23,11 @@ cdef enum:
     SMALL = 1024            # bytes of an array that is compared whole at each call; of a larger one
     PIECE = 256             # so many at each call, at another place each time,
     MOST_PIECES = 4096      # of at most so many places; up to a megabyte they are the whole array
-    CONFIRMED = 2           # traces, each after all of an array has changed, that show that only replays read it
+    PART = 1                # what a new trace that gives the same program counts after a change of part of live memory,
+    WHOLE = 4               # or of all of it;
+    CONFIRMED = 8           # from this sum on, changes are passed over:
+    FIRST_PASSED = 16       # so many that calls meet, and after each further trace four times as many, until
+    MOST_PASSED = 1000000   # it was this number
 
 
 cdef struct fg_place:
@@ -35,7 +39,8 @@ cdef struct fg_place:
     Py_ssize_t size, pieces, piece  # of an array: the bytes of its elements, how many pieces, and their bytes,
     Py_ssize_t apart, next      # the bytes from one to the next, and which one the next call compares
     bint differs                # a piece was found that differs
-    int confirmed               # of live memory, how many new traces after a change of all of it gave the same program
+    int confirmed               # of live memory, the sum over new traces that gave the same program: WHOLE or PART each,
+    int to_pass, passed         # how many changes more calls pass over, and how many they have since the last trace
 
 
 cdef Py_ssize_t bytes_of(object x):
@@ -129,7 +134,8 @@ cdef class Watch:
 
     Where replays read an array anew (`Program.live`), a change of it matters only if the function also reads elements
     of it in another way, as for a branch or by NumPy's functions. A new trace tells: where it gives the same program,
-    what is there is what was there when it was traced (`renew`).
+    what is there is what was there when it was traced (`renew`). After some of these, most changes are passed over
+    without a trace; where a later one gives another program, calls meanwhile may have had wrong results.
     """
 
     cdef fg_place *places
@@ -158,7 +164,7 @@ cdef class Watch:
                 continue
             p = &self.places[self.n]
             p[0] = fg_place(WATCHES[kind], <PyObject *>holder, <PyObject *>key, <PyObject *>value, NULL, 0, 0, 0, 0, 0,
-                            False, 0)
+                            False, 0, 0, 0)
             if value is ABSENT:
                 p.value = NULL
             self.held.append([holder, key, value])
@@ -232,10 +238,13 @@ cdef class Watch:
                 return copy_or_compare(p, 0, False)
             if not p.differs:
                 p.differs = not copy_or_compare(p, p.next, False)
+                if p.differs and p.to_pass:
+                    copy_or_compare(p, p.next, True)
+                    p.to_pass -= 1
+                    p.passed += 1
+                    p.differs = False
                 p.next = p.next + 1 if p.next + 1 < p.pieces else 0
             return not p.differs
-        elif p.kind == WATCHES_MEMORY:
-            return bytes_of(<object>p.holder) == p.size
         else:
             try:
                 value = (<object>p.key).__get__(<object>p.holder, type(<object>p.holder))
@@ -254,8 +263,10 @@ cdef class Watch:
 
     def changes(self):
         """The names of the places that are not as they were. For each, whether earlier calls may have missed the
-        change: that of an array of which calls compare pieces, and of which some pieces are as they were."""
-        return [(self.names[i], self.is_partly_same(i)) for i in range(self.n) if not self.is_same(i)]
+        change: that of an array of which calls compare pieces, and of which some pieces are as they were or changes
+        were passed over."""
+        return [(self.names[i], self.places[i].passed > 0 or self.is_partly_same(i)) for i in range(self.n)
+                if not self.is_same(i)]
 
     def arrays(self):
         """The ndarrays of floats that calls compare piece by piece, whose memory replays may read anew."""
@@ -281,20 +292,20 @@ cdef class Watch:
         return False
 
     def renew(self):
-        """Take what is there for what was there when the program was traced, as a new trace has given the same one. If
-        that has happened CONFIRMED times after a change of all of an array, its elements are no longer compared."""
+        """Take what is there for what was there when the program was traced, as a new trace has given the same one."""
         cdef int i
         cdef fg_place *p
         cdef Py_ssize_t k
         for i in range(self.n):
             p = &self.places[i]
             if p.kind == WATCHES_PIECES and p.differs:
-                p.confirmed += not self.is_partly_same(i)
+                if p.confirmed < CONFIRMED:
+                    p.confirmed += PART if self.is_partly_same(i) else WHOLE
+                if p.confirmed >= CONFIRMED:
+                    p.to_pass = FIRST_PASSED if not p.passed else 4 * p.passed if p.passed < MOST_PASSED else p.passed
                 for k in range(p.pieces):
                     copy_or_compare(p, k, True)
-                p.differs = False
-                if p.confirmed >= CONFIRMED:
-                    p.kind = WATCHES_MEMORY
+                p.differs, p.passed = False, 0
 
     cdef bint is_partly_same(self, int i) except -1:
         cdef fg_place *p = &self.places[i]

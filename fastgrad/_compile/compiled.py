@@ -324,10 +324,12 @@ class Compiled(_core.Replayer):
         key = call.key()
         entry, place, changed, suspects = self._find(key)
         if entry is None:
-            if changed and self._changes_too_often(changed) and bounded:
+            if changed and (self._told or not suspects) and self._changes_too_often(changed) and bounded:
                 return None
             if suspects:
                 entry = self._still_serving(suspects, call)
+                if entry is None and not self._told and self._changes_too_often(changed) and bounded:
+                    return None
         if entry is None:
             if bounded and not self._is_worth_tracing(hash(key) if signature is None else signature):
                 return None
@@ -399,7 +401,7 @@ class Compiled(_core.Replayer):
         with _undone_on_failure(PurityCheck(self._f, call.inputs, keep=True)):
             again = self._trace(call)
         for entry in suspects.values():
-            if again.is_whole and again.program.same_as(entry.program):
+            if again.frame == entry.frame and again.program.same_as(entry.program):
                 assert entry.watch is not None
                 entry.watch.renew()
                 return entry
@@ -483,8 +485,8 @@ class Compiled(_core.Replayer):
         if outside is not None:
             watch_what_was_made(outside, self._f, call.constants())
             call.changed = outside.forget_changes()  # by f itself, such as those of a counter
-        is_whole = all(isinstance(leaf, Tensor) for leaf in leaves)
-        return Entry(program, _rebuilder(shape, leaves), call.guard(), signature, outside, is_whole)
+        frame = shape, [*map(_told_apart, leaves)]
+        return Entry(program, _rebuilder(shape, leaves), call.guard(), signature, outside, frame)
 
     def _checked(self, result: Any) -> Any:
         """The result of an eager run as a replay would return it; TypeError if that could not."""
@@ -725,6 +727,15 @@ def _rebuilder(structure: tree.Structure, leaves: list[Any]) -> Callable[[list[A
         return structure.unflatten(filled)
 
     return rebuild
+
+
+def _told_apart(leaf: Any) -> Any:
+    """What tells a constant among a function's results from others; None for a tensor, which the program computes."""
+    if isinstance(leaf, Tensor):
+        return None
+    if isinstance(leaf, (np.ndarray, np.generic)):
+        return type(leaf), leaf.dtype, leaf.shape, leaf.tobytes()
+    return type(leaf), repr(leaf)
 
 
 def _compare(found: Any, expected: Any, single: bool) -> None:
