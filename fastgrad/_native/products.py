@@ -15,7 +15,7 @@ from .description import Step
 from .maps import lanes
 from .scope import Scope, Unwritten
 from .steps import elements
-from .values import Value, c_type, suffix
+from .values import Value, c_type, declaration, suffix
 
 _FEW = 200  # multiplications of a product that is written out, at most (fg_is_few in csrc/kernels.h)
 _MOST = 2048  # ... of one that is a loop
@@ -195,11 +195,11 @@ def _turned(scope: Scope, v: int, rows: int, columns: int) -> Value:
     value = scope.before_loops(v) if scope.is_in_loop() else None
     if value is None or value.single or not scope.fits(rows * columns * value.dtype.itemsize, 1 << 14):
         raise Unwritten
-    name, kind = f"turned{v}{scope.name}", c_type(value.dtype)
-    declaration = f"{kind} {name}[{rows * columns}];"
-    if declaration not in scope.text.top:
+    name = f"turned{v}{scope.name}"
+    array = f"{declaration(value.dtype, name, rows * columns)};"
+    if array not in scope.text.top:
         scope.text.stack += rows * columns * value.dtype.itemsize
-    scope.text.declare(declaration)
+    scope.text.declare(array)
     scope.text.declare(
         f"for (int64_t i = 0; i < {rows}; i++) for (int64_t p = 0; p < {columns}; p++) "
         f"{name}[p * {rows} + i] = {value.at(f'i * {columns} + p')};"
