@@ -160,7 +160,7 @@ def test_rows_of_few_elements_are_read_in_whole_vectors():
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 def test_products(dtype):
     """In tiles, whole or cut off, turned, of copied operands; and by the kernel."""
-    sizes = [(32, 16, 4), (32, 3, 16), (16, 3, 32), (4, 16, 32), (7, 9, 11), (5, 33, 6), (40, 30, 20), (13, 1, 20)]
+    sizes = [(32, 16, 4), (32, 3, 16), (16, 3, 32), (4, 16, 32), (7, 9, 11), (5, 33, 6), (40, 30, 20), (13, 1, 20), (13, 64, 5)]
 
     def f(*pairs):
         found = []
@@ -169,5 +169,6 @@ def test_products(dtype):
         return found
 
     args = [RNG.normal(size=s).astype(dtype) for m, n, k in sizes for s in ((m, k), (k, n))]
+    args += [RNG.normal(size=s).astype(dtype) for s in ((1, 17, 1), (1, 1, 1))]  # of a stack of one, a dot product
     text = check(f, args, "products", False)
     assert "tile_f" in text and "s->gemm" in text

@@ -47,7 +47,7 @@ def by_tiles(ta: bool, tb: bool, m: int, n: int, depth: int) -> bool:
     there is."""
     thin, wide = min(m, n), max(m, n)
     along_k = (not ta or m == 1) and (tb or n == 1)
-    if along_k and thin <= 4 and depth >= 32:
+    if (along_k and thin <= 4 and depth >= 32) or (thin > 1 and wide <= 16 and depth >= (64 if along_k else 512)):
         return False
     return wide <= 64 or m * n * depth < 256**3
 
