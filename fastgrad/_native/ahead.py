@@ -35,8 +35,8 @@ class Ahead:
             if len(group) == 1 and group[0] not in scope.interpreted and self._is_ahead(group[0], step, known):
                 self.steps[group[0]] = step
                 known.add(step.y)
-        later = {v for k, step in enumerate(d.steps) if k not in self.steps for v in step.operands}
-        later |= set(d.outs)
+        later = {d.root(v) for k, step in enumerate(d.steps) if k not in self.steps for v in step.operands if v >= 0}
+        later |= {d.root(v) for v in d.outs}
         self.kept = [step.y for step in self.steps.values() if step.y in later]
         row = sum(d.buffer(v).dtype.itemsize for v in self.kept)
         self.block = next((n for n in _BLOCKS if scope.fits(n * row, _STACK)), 0)
