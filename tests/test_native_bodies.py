@@ -206,7 +206,7 @@ def test_what_reads_no_carried_value_is_computed_ahead(length, dtype):
 
 def test_what_is_computed_ahead_may_be_read_in_another_shape():
     rows, start = RNG.normal(size=(40, 1)), np.eye(1)
-    f = lambda c, rows: fg.scan(lambda c, row: (c * 0.9 + row, c @ np.tanh(row)), c, rows)  # noqa: E731
+    f = lambda c, rows: fg.scan(lambda c, row: (c * 0.9 + row, c @ np.tanh(row)), c, rows)
     agree(fg.compile(f, native=True)(start, rows), fg.compile(f, native=False)(start, rows), "another shape")
 
 
