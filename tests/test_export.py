@@ -84,6 +84,7 @@ OWN = {
     "whole_numbers": (whole_numbers, (np.arange(-5, 5), np.array([3, -2, 1, 4, 5, 7, -1, 2, 2, 3]))),
     "long_loop": (fg.grad(lambda x: np.sum(long_loop(x)[1])), (RNG.normal(size=(4, 300)),)),
     "long_vector": (fg.value_and_grad(lambda x: np.sum(np.tanh(x) * np.cumsum(x))), (RNG.normal(size=3000),)),
+    "backwards_without_rows": (fg.grad(lambda x: fg.fori_loop(0, 3, lambda i, c: c * 0.5 + x, x)), (0.3,)),
     "special": (fg.jacobian(lambda x: fg.special.gammaln(x) + fg.j0(x) + fg.special.polygamma(2, x) + x**x),
                 (np.array([0.5, 3.0]),)),
 }  # fmt: skip

@@ -257,7 +257,7 @@ def test_long_programs_keep_their_values_in_the_arena():
 
 @needs_compiler
 def test_constants_of_bodies_too_large_for_the_text():
-    w, table = RNG.normal(size=(300, 4)), np.arange(200.0) ** 2
+    w, table = RNG.integers(-9, 9, (300, 4)), np.arange(200.0) ** 2  # large arrays of floats are inputs
 
     def inner(c, i):
         return fg.while_loop(lambda s: s[1] < 3, lambda s: (s[0] + fg.take(table, s[1] + i), s[1] + 1), (c, 0))[0]

@@ -204,6 +204,12 @@ def test_what_reads_no_carried_value_is_computed_ahead(length, dtype):
         assert ("ahead" in compiled.program(*args).c_source()) == (length >= 32)
 
 
+def test_what_is_computed_ahead_may_be_read_in_another_shape():
+    rows, start = RNG.normal(size=(40, 1)), np.eye(1)
+    f = lambda c, rows: fg.scan(lambda c, row: (c * 0.9 + row, c @ np.tanh(row)), c, rows)
+    agree(fg.compile(f, native=True)(start, rows), fg.compile(f, native=False)(start, rows), "another shape")
+
+
 @pytest.mark.skipif(_core.isa() == "baseline", reason="products are the interpreter's without fused multiply-add")
 def test_products_are_written_out_by_their_shapes():
     """Rows, stacks, outer products, columns in vectors, sums over a long axis; plain, transposed, and added to."""

@@ -262,7 +262,10 @@ static void NAME(dots)(int64_t m, int64_t k, const void *a_, int64_t a_step, con
     for (int64_t i = 0; i < m; i++, a += a_step, b += b_step) {
         REAL sum = 0;
         if (fg_is_few(1, 1, k))
-            for (int64_t p = 0; p < k; p++) sum += a[p] * b[p];
+            for (int64_t p = 0; p < k; p++) {
+                __asm__ volatile("");           /* no vectors, which round each product, as in few_of */
+                sum += a[p] * b[p];
+            }
         else
             sum = NAME(dot)(k, a, b);
         y[i] = beta ? sum + y[i] : sum;

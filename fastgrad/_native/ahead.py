@@ -11,7 +11,7 @@ from .description import Step
 from .lanes import is_number_of_numbers
 from .maps import HUGE, Map, for_each, is_long, map_of
 from .scope import Scope, Unwritten
-from .values import Value, c_type
+from .values import Value, c_type, declaration
 
 _BLOCKS = (32, 16, 8)  # iterations: as many as the values of a block leave room for
 _STACK = 1 << 15  # bytes of these values, at most
@@ -35,8 +35,8 @@ class Ahead:
             if len(group) == 1 and group[0] not in scope.interpreted and self._is_ahead(group[0], step, known):
                 self.steps[group[0]] = step
                 known.add(step.y)
-        later = {v for k, step in enumerate(d.steps) if k not in self.steps for v in step.operands}
-        later |= set(d.outs)
+        later = {d.root(v) for k, step in enumerate(d.steps) if k not in self.steps for v in step.operands if v >= 0}
+        later |= {d.root(v) for v in d.outs}
         self.kept = [step.y for step in self.steps.values() if step.y in later]
         row = sum(d.buffer(v).dtype.itemsize for v in self.kept)
         self.block = next((n for n in _BLOCKS if scope.fits(n * row, _STACK)), 0)
@@ -67,7 +67,7 @@ class Ahead:
         """Write the loop over the iterations i of a block; row: of iteration i. `values`: of which rows are taken."""
         scope, text, d = self.scope, self.scope.text, self.scope.description
         for v in self.kept:
-            text.line(f"{c_type(d.buffer(v).dtype)} ahead{v}{scope.name}[{self.block}];")
+            text.line(f"{declaration(d.buffer(v).dtype, f'ahead{v}{scope.name}', self.block)};")
         text.line('_Pragma("omp simd")')
         text.open(f"for (int64_t i = 0; i < n{scope.name}; i++) {{")
         text.line(f"const int64_t row = {row};")

@@ -20,7 +20,7 @@ from .description import Step
 from .maps import LONG, Map, for_each, is_long, lanes, map_of
 from .scope import Scope, Unwritten
 from .steps import sum_of_terms
-from .values import Index, Value, c_type, literal
+from .values import Index, Value, c_type, declaration, literal
 
 _AGAIN = 8  # steps that may be computed again for an element that is read at another place
 _SEGMENTS = 6  # of a loop at most
@@ -488,7 +488,7 @@ class ElementLoop:
         for k in dict.fromkeys(item.summed for item in sums if item.summed >= 0):
             y = self.items[k].step.y
             writer.blocks[k] = f"block{y}{self.scope.name}"
-            text.line(f"{c_type(d.buffer(y).dtype)} {writer.blocks[k]}[{min(n, _LEAF)}];")
+            text.line(f"{declaration(d.buffer(y).dtype, writer.blocks[k], min(n, _LEAF))};")
         if in_parts:
             for item in sums:
                 text.line(f"{c_type(d.buffer(item.step.y).dtype)} lower{item.step.y}[FG_HALVES];")
@@ -628,13 +628,14 @@ class _Writer:
         padded: dict[tuple[int, Index], str] = {}
         for v, index in read:
             padded[v, index] = name = f"padded{len(padded)}"
-            text.line(f"{c_type(d.buffer(v).dtype)} {name}[{n}];")
+            text.line(f"{declaration(d.buffer(v).dtype, name, n)};")
         kept = {k: value for k, value in self.stored.items() if (k, 0) in needed}
         for k in kept:
-            text.line(f"{c_type(d.buffer(self.items[k].step.y).dtype)} made{self.items[k].step.y}[{n}];")
+            y = self.items[k].step.y
+            text.line(f"{declaration(d.buffer(y).dtype, f'made{y}', n)};")
         blocks = {k: f"added{self.items[k].step.y}" for k in self.blocks}
         for k, name in blocks.items():
-            text.line(f"{c_type(d.buffer(self.items[k].step.y).dtype)} {name}[{n}];")
+            text.line(f"{declaration(d.buffer(self.items[k].step.y).dtype, name, n)};")
         text.open(f"for (int64_t j = 0; j < {n}; j++) {{")
         text.line(f"const int64_t i = j < {rest} ? {start} + j : {start};")
         for (v, index), name in padded.items():
@@ -684,7 +685,7 @@ class _Writer:
         for v, index in self._spread(needed) if rows.copies > 1 else ():
             name, short = f"rows{v}{self.scope.name}", index.axes[-1][0]
             self.repeated[v, index] = name
-            self.text.line(f"{c_type(self.scope.description.buffer(v).dtype)} {name}[{rows.width}];")
+            self.text.line(f"{declaration(self.scope.description.buffer(v).dtype, name, rows.width)};")
             self.text.line(f"for (int64_t k = 0; k < {rows.copies}; k++)")
             value = self.scope.value(v).at("j")
             self.text.line(f"    for (int64_t j = 0; j < {short}; j++) {name}[k * {short} + j] = {value};")

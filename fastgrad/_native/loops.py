@@ -8,6 +8,7 @@ replay has them: small ones are copied there, of others it is told the address.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 from .ahead import Ahead
@@ -248,6 +249,7 @@ def _scan(scope: Scope, k: int, step: Step) -> None:
         text.open(f"for (int64_t t{name} = 0; t{name} < {length}; t{name}++) {{")
     row = body.scope.iteration = f"row{name}" if reverse else f"t{name}"
     came, went = (f"{row} + 1", row) if reverse else (row, f"{row} + 1")
+    start = len(text.lines)
     if reverse:
         text.line(f"const int64_t {row} = {length - 1} - t{name};")
     for c in carried:
@@ -264,6 +266,8 @@ def _scan(scope: Scope, k: int, step: Step) -> None:
             _store(body.scope, output, row, body.value(j))
     _end_iteration(carried, went)
     pause()
+    if reverse and not any(re.search(rf"\b{row}\b", line) for line in text.lines[start + 1 :]):
+        del text.lines[start]  # strict compilers warn of a variable that nothing reads
     text.close()
     if ahead:
         text.close()

@@ -1,8 +1,10 @@
 """Products of matrices, added in the order of the kernels (csrc/kernels/gemm.c), so that their bits are the same.
 
-Each element is one chain of sums over the common axis. A very small product is written out, element by element; a
-larger one is a loop over its rows or columns, in the lanes of vectors, if the sums are short, or over the common axis,
-if there are few elements. All others are left to the kernels, which keep tiles of the result in registers.
+Each element is one chain of sums over the common axis. A very small product is written out, element by element. A
+larger one is a loop: over its rows or columns in the lanes of vectors, if the sums are short and a side is whole
+vectors; over the matrices of a stack or the rows of a narrow matrix; or over the common axis, if there are few
+elements. All others are left to tiles.py, which takes half the time for wide matrices, but twice as much for narrow
+ones, of which it computes whole vectors.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from .description import Step
 from .maps import lanes
 from .scope import Scope, Unwritten
 from .steps import elements
-from .values import Value, c_type, suffix
+from .values import Value, c_type, declaration, suffix
 
 _FEW = 200  # multiplications of a product that is written out, at most (fg_is_few in csrc/kernels.h)
 _MOST = 2048  # ... of one that is a loop
@@ -24,6 +26,7 @@ _BLOCK = 192  # and all products in blocks (K_BLOCK in gemm.c)
 _TERMS = 16  # of each element's sum, at most, where elements are computed in the lanes of vectors
 _ELEMENTS = 16  # of a product that is written out, at most
 _SCALARS = 9  # elements of a result that are numbers in registers, at most
+_COLUMNS = 4  # of a matrix that is a loop over rows, at most: of more, tiles take half the time
 _BODY = 64  # multiplications in the body of a loop over matrices or rows, at most
 
 _Index = str | int
@@ -153,6 +156,9 @@ def matmul(scope: Scope, k: int, step: Step) -> None:
     product = _Product(scope, va, vb, vc, vy, n_stack, m, n, depth)
     by_row = product.lanes_are_rows() if n_stack == 1 else None
     has_rows = (m if n_stack > 1 else 1) * n * depth <= _BODY and (few or n > 1)
+    is_wide = n_stack == 1 and n > _COLUMNS and m * n > _ELEMENTS and not (va.value.single or vb.value.single)
+    if by_row is None and is_wide:
+        raise Unwritten
     if few and (m * n <= _ELEMENTS or (by_row is None and not has_rows)):
         elements(scope, step, [product.element(i, j) for i in range(m) for j in range(n)])
         return
@@ -195,11 +201,11 @@ def _turned(scope: Scope, v: int, rows: int, columns: int) -> Value:
     value = scope.before_loops(v) if scope.is_in_loop() else None
     if value is None or value.single or not scope.fits(rows * columns * value.dtype.itemsize, 1 << 14):
         raise Unwritten
-    name, kind = f"turned{v}{scope.name}", c_type(value.dtype)
-    declaration = f"{kind} {name}[{rows * columns}];"
-    if declaration not in scope.text.top:
+    name = f"turned{v}{scope.name}"
+    array = f"{declaration(value.dtype, name, rows * columns)};"
+    if array not in scope.text.top:
         scope.text.stack += rows * columns * value.dtype.itemsize
-    scope.text.declare(declaration)
+    scope.text.declare(array)
     scope.text.declare(
         f"for (int64_t i = 0; i < {rows}; i++) for (int64_t p = 0; p < {columns}; p++) "
         f"{name}[p * {rows} + i] = {value.at(f'i * {columns} + p')};"

@@ -19,7 +19,7 @@ from .maps import Map, is_long, lanes, map_of
 from .scope import Scope, Unwritten
 from .steps import reduced
 from .tiles import by_tiles
-from .values import Index, Value, c_type, suffix
+from .values import Index, Value, c_type, declaration, suffix
 
 _ELEMENTS = 2048  # of a block, about
 _ROW = 16, 512  # elements of a row
@@ -172,7 +172,7 @@ class _Group:
         for y in self._in_arrays():
             self.arrays[y] = f"block{y}{self.scope.name}"
             n = rows if self._is_by_row(y) else rows * self.width
-            text.line(f"{c_type(d.buffer(y).dtype)} {self.arrays[y]}[{n}];")
+            text.line(f"{declaration(d.buffer(y).dtype, self.arrays[y], n)};")
         if self.columns:
             self._write_parts(rows, stored, results)
         else:
@@ -209,10 +209,11 @@ class _Group:
     def _write_parts(self, rows: int, stored: dict[int, Value], results: dict[int, Value]) -> None:
         """Loops over the halves in which columns are summed, and over the blocks of each."""
         text, levels = self.text, 2 + max(0, (-(-self.rows // _PART) - 1).bit_length()) + 1
-        kinds = {k: c_type(self.d.buffer(self.steps[k].y).dtype) for k in self.columns}
         for k in self.columns:
             y = self.steps[k].y
-            text.line(f"{kinds[k]} sum{y}[{self.width}], lower{y}[{levels}][{self.width}];")
+            dtype = self.d.buffer(y).dtype
+            text.line(f"{declaration(dtype, f'sum{y}', self.width)};")
+            text.line(f"{declaration(dtype, f'lower{y}', levels, self.width)};")
         text.line(f"fg_halves part = halves_of({self.rows}, {_PART}, {_EIGHT});")
         text.open("do {")
         self._write_blocks("part.from", "part.to", rows, stored)

@@ -16,7 +16,7 @@ import numpy as np
 from .. import _core
 from .description import Buffer, Description, Step
 from .limits import CONSTANT_BYTES
-from .values import Value, c_type, literal, suffix
+from .values import Value, c_type, declaration, literal, suffix
 
 LOCAL_BYTES = 2048  # larger values of a program are in the arena
 STACK_BYTES = 1 << 16  # all local variables of a program take no more
@@ -200,7 +200,8 @@ class Scope:
             elements = np.frombuffer(data[b.shift : b.shift + b.bytes], b.dtype)
             if b.size and (elements.view(f"V{b.dtype.itemsize}") == elements.view(f"V{b.dtype.itemsize}")[0]).all():
                 return Value(literal(elements[0]), b.dtype, b.shape, True)
-            text = f"static const {kind} {name}[{max(b.size, 1)}] = {{{', '.join(map(literal, elements)) or '0'}}};"
+            numbers = ", ".join(map(literal, elements)) or "0"
+            text = f"static const {declaration(b.dtype, name, max(b.size, 1))} = {{{numbers}}};"
         else:
             text = f"const {kind} *const {name} = {self._constant_address(v)};"
         self.text.declare(text)
@@ -308,7 +309,7 @@ class Scope:
         if not b.size:
             raise Unwritten
         self.text.stack += b.bytes
-        self.text.line(f"{c_type(b.dtype)} {name}[{b.size}];")
+        self.text.line(f"{declaration(b.dtype, name, b.size)};")
         return Value(name, b.dtype, b.shape, False)
 
     def fits(self, n_bytes: int, most: int = LOCAL_BYTES) -> bool:
@@ -360,9 +361,9 @@ class Scope:
         elif high - low == itemsize:
             self.text.line(f"{kind} {name};")
         elif low == 0:
-            self.text.line(f"{kind} {name}[{high // itemsize}];")
+            self.text.line(f"{declaration(b.dtype, name, high // itemsize)};")
         else:
-            self.text.line(f"{kind} whole_{name}[{(high - low) // itemsize}];")
+            self.text.line(f"{declaration(b.dtype, f'whole_{name}', (high - low) // itemsize)};")
             self.text.line(f"{kind} *const {name} = whole_{name} + {-low // itemsize};")
         self.places[v] = Value(name, b.dtype, b.shape, high - low == itemsize)
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from .description import Buffer, Step
 from .scope import Block, Scope, Unwritten, part_of
-from .values import Value, c_type, literal
+from .values import Value, c_type, declaration, literal
 
 LOCAL_BYTES = 256  # larger values are in the workspace,
 STACK_BYTES = 4096  # and all when local variables take so much
@@ -224,7 +224,7 @@ class StandaloneScope(Scope):
                 line = ""
             line += f"{number}, "
         numbers = "\n        ".join([*lines, line.rstrip(", ")]) or "0"
-        self.text.declare(f"static const {c_type(b.dtype)} {name}[{max(b.size, 1)}] = {{\n        {numbers}}};")
+        self.text.declare(f"static const {declaration(b.dtype, name, max(b.size, 1))} = {{\n        {numbers}}};")
         return Value(f"{name}[0]" if b.size == 1 else name, b.dtype, b.shape, b.size == 1)
 
     def function(self, step: Step, in_lanes: bool = False) -> str:

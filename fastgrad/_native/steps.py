@@ -132,12 +132,6 @@ def _reduction(scope: Scope, k: int, step: Step) -> None:
             scope.text.line(f"s->cols{which}({n}, {inner}, {operands});")
 
 
-def _is_added_in_turn(n: int, inner: int) -> bool:
-    """Whether a kernel adds n terms as `sum_of_terms` does: rows of few terms; columns, unless several rows of these
-    fit side by side in the lanes of vectors (fold_cols in csrc/kernels/reduce.c)."""
-    return n < _NARROW and (inner > _LANES // 2 or n * inner <= _LANES)
-
-
 def _from(value: Value, start: int) -> str:
     """The address of an element of an array."""
     return f"{value.address} + {start}" if start else value.address

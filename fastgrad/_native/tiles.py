@@ -1,5 +1,5 @@
-"""Products of matrices that are neither written out element by element nor left to the interpreter: in tiles of
-registers, if they are small, else by the kernel. Both add in the order of csrc/kernels/gemm.c."""
+"""Products of two matrices that products.py refuses: in tiles of registers, if they are small, else by the kernel. Both
+add in the order of csrc/kernels/gemm.c. What a BLAS may compute is left to the interpreter."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 from .. import _core
 from .description import Step
 from .scope import Scope, Unwritten
-from .values import Value, c_type, suffix
+from .values import Value, declaration, suffix
 
 _SMALL = 4096  # multiplications of a product that is written in tiles, at most
 _PANEL = 512  # elements of the second operand that are copied for that, at most
@@ -47,7 +47,7 @@ def by_tiles(ta: bool, tb: bool, m: int, n: int, depth: int) -> bool:
     there is."""
     thin, wide = min(m, n), max(m, n)
     along_k = (not ta or m == 1) and (tb or n == 1)
-    if along_k and thin <= 4 and depth >= 32:
+    if (along_k and thin <= 4 and depth >= 32) or (thin > 1 and wide <= 16 and depth >= (64 if along_k else 512)):
         return False
     return wide <= 64 or m * n * depth < 256**3
 
@@ -58,7 +58,7 @@ def _write_tiles(
     """Write loops over tiles; False if the kernel is as fast."""
     (m, n, depth), (a, b, c) = sizes, values
     ta, tb = step.attr[:2]
-    kind, tail = c_type(c.dtype), suffix(c.dtype)
+    tail = suffix(c.dtype)
     width = _VECTOR_BYTES.get(_core.isa(), 16) // c.dtype.itemsize
     a_row, a_col, b_row, b_col, c_row, c_col = *((1, m) if ta else (depth, 1)), *((1, depth) if tb else (n, 1)), n, 1
     as_is = depth * (m * -(-n // width) + (n // 2 if tb else 0))
@@ -82,12 +82,12 @@ def _write_tiles(
     at_b, ldb = b.address, b_row
     if copies:
         at_b, ldb = "panel", whole
-        text.line(f"{kind} panel[{depth * whole}]{' = {0}' * (n != whole)};")
+        text.line(f"{declaration(c.dtype, 'panel', depth * whole)}{' = {0}' * (n != whole)};")
         place = _place((("p", b_row), ("j", b_col)))
         text.line(f"for (int64_t p = 0; p < {depth}; p++)")
         text.line(f"    for (int64_t j = 0; j < {n}; j++) panel[p * {whole} + j] = {b.at(place)};")
     if not is_direct:
-        text.line(f"{kind} tile[{rows * whole}];")
+        text.line(f"{declaration(c.dtype, 'tile', rows * whole)};")
     for start, end, height in ((0, m - m % rows, rows), (m - m % rows, m, m % rows)):
         if start == end:
             continue
