@@ -314,6 +314,8 @@ int fg_array_is_sole(const fg_array *);     /* private, or the only view of an a
 fg_array *fg_array_root(const fg_array *);  /* the array whose memory it has: itself unless it is a view */
 uint32_t fg_array_version(const fg_array *);
 void fg_array_changed(fg_array *);
+
+/* ---- core/strided_copy.c --------------------------------------------------------------------------------- */
 /* Copy a block of dim elements between two strided memories; strides in elements. */
 void fg_copy_strided(int ndim, const int64_t *dim, size_t itemsize, void *y, const int64_t *y_stride,
                      const void *x, const int64_t *x_stride);

@@ -1,5 +1,6 @@
 """Functions that only move elements: against NumPy for every dtype; gradients move back the same way."""
 
+import itertools
 import math
 
 import numpy as np
@@ -128,6 +129,30 @@ def test_gradients_move_back(name, dtype):
 def test_methods_are_numpys(name):
     same_bits(METHODS[name](fg.tensor(X)), METHODS[name](X))
     fg.check_grads(METHODS[name], (X + 0.5,))
+
+
+# Around the squares, the tiles and the limits of csrc/core/strided_copy.c; the last are streamed past the caches.
+PLANES = [(8, 8), (7, 9), (9, 33), (31, 66), (65, 130), (64, 128), (129, 257), (3, 300), (1030, 1024), (1040, 515)]
+
+
+@pytest.mark.parametrize("dtype", [np.dtype(c) for c in "fd?hB"], ids=str)
+def test_transposes_of_planes_are_numpys(dtype):
+    for shape in PLANES:
+        x = np.arange(math.prod(shape)).reshape(shape).astype(dtype)
+        same_bits(fg.transpose(x), x.T)
+        same_bits(fg.transpose(fg.transpose(x)), x)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "int16"])
+@pytest.mark.parametrize(
+    "shape", [(3, 9, 70), (9, 3, 70), (70, 9, 8), (2, 17, 3, 34), (33, 1, 9, 12), (64, 128, 130)], ids=str
+)
+def test_every_order_of_axes_around_the_tiles(shape, dtype):
+    x = np.arange(math.prod(shape)).reshape(shape).astype(dtype)
+    for order in itertools.permutations(range(x.ndim)):
+        same_bits(fg.transpose(x, order), x.transpose(order))
+    same_bits(fg.matrix_transpose(x[::-1, 1:, ..., ::2]), np.matrix_transpose(x[::-1, 1:, ..., ::2]))
+    same_bits(fg.tensor(x.T)[1:, ::-1], x.T[1:, ::-1])
 
 
 def test_a_tensor_that_a_movement_made_is_a_value_of_its_own():
