@@ -63,8 +63,9 @@ static void put(char *y, const char *x, size_t bytes, int streamed)
     memcpy(y + done, x + done, bytes - done);
 }
 
-/* y[i * yr + j] = x[j * xr + i] for i < rows and j < cols. In a large plane, and in one whose rows of y are so far apart
- * that they displace each other from the cache, each tile is transposed into memory of its own, whose rows are copied. */
+/* y[i * yr + j] = x[j * xr + i] for i < rows and j < cols. In a large plane, and in one whose rows of y are so far
+ * apart that they displace each other from the cache, each tile is transposed into memory of its own, whose rows are
+ * copied. */
 #define TRANSPOSE(T)                                                                                                 \
     static void small_##T(int64_t rows, int64_t cols, T *y, int64_t yr, const T *x, int64_t xr)                      \
     {                                                                                                                \

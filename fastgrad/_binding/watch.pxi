@@ -39,7 +39,7 @@ cdef struct fg_place:
     Py_ssize_t size, pieces, piece  # of an array: the bytes of its elements, how many pieces, and their bytes,
     Py_ssize_t apart, next      # the bytes from one to the next, and which one the next call compares
     bint differs                # a piece was found that differs
-    int confirmed               # of live memory, the sum over new traces that gave the same program: WHOLE or PART each,
+    int confirmed               # of live memory, the sum of WHOLE or PART over new traces that gave the same program,
     int to_pass, passed         # how many changes more calls pass over, and how many they have since the last trace
 
 
