@@ -247,3 +247,14 @@ def test_an_index_out_of_range_is_told():
         index = np.resize(index, 5000)
         with pytest.raises(IndexError, match="outside an axis of length 3"):
             fg.compile(lambda x, i=index: fg.sum(fg.sin(fg.take(x, i))))(np.arange(3.0))
+
+
+def test_an_index_that_was_read_only_is_checked_by_each_replay():
+    index = np.arange(6000) % 30
+    index.flags.writeable = False
+    compiled, table = fg.compile(lambda t: fg.sin(fg.take(fg.cos(t), index)) * 2), np.ones(30)
+    compiled(table)
+    index.flags.writeable = True
+    index[4000:] = 30
+    with pytest.raises(IndexError, match="index 30 at position 4000 is outside an axis of length 30"):
+        compiled(table)

@@ -86,7 +86,8 @@ int fg_find_joined(const fg_program *p, const instruction *a, fg_joined *found)
 }
 
 /* Does an instruction gather the rows of an array, which are named by a constant and in range? Then nothing can fail
- * while a group runs. The array is small, as several groups may read it, in any order. */
+ * while a group runs. The constant is in memory of the program's own: the caller may make a read-only array writable
+ * again. The array of the rows is small, as several groups may read it, in any order. */
 static int gathers_rows(const fg_program *p, const instruction *a)
 {
     enum { LARGEST = 1 << 20 };
@@ -95,7 +96,7 @@ static int gathers_rows(const fg_program *p, const instruction *a)
     int v = operands_of(p, a)[0], index = operands_of(p, a)[1];
     int64_t axis = attrs_of(p, a)[0], length = shape_at(p, v)->dim[axis];
     const int64_t *i = p->buffer[index].array.data;
-    if (bytes_at(p, v) > LARGEST || !shape_at(p, v)->size || !i)
+    if (bytes_at(p, v) > LARGEST || !shape_at(p, v)->size || !i || fg_array_root(values_of(p)[index].array)->frozen)
         return 0;
     for (int64_t k = 0; k < axis; k++)
         if (shape_at(p, v)->dim[k] != 1)
