@@ -185,6 +185,22 @@ def test_a_zero_keeps_its_sign_where_every_slice_has_it(dtype):
         same_bits(gradient(x, zero), np.where(in_all, -0.0, 0.0).astype(dtype))
 
 
+def test_paddings_that_are_broadcast_are_added_as_they_are():
+    def padded(x, before, after):
+        whole = np.zeros((*x.shape[:-1], before + x.shape[-1] + after))
+        return fg.vjp(lambda y: y[..., before : before + x.shape[-1]], whole)[1](x)[0]
+
+    def f(a, b, c):
+        return padded(a, 1, 2) + padded(b, 2, 1) + padded(c, 0, 3)
+
+    rng = np.random.default_rng(3)
+    for a, b, c in (((3,), (4, 3), (4, 3)), ((5,), (1, 5), (400, 5)), ((3000,), (2, 3000), (1, 3000))):
+        x = [rng.normal(size=shape) for shape in (a, b, c)]
+        program = fg.compile(f).program(*x)
+        assert "unslice" in str(program), program
+        np.testing.assert_array_equal(fg.compile(f)(*x), f(*x), f"{a} + {b} + {c}")
+
+
 def test_gradients_of_slices_are_written_to_one_place():
     x = np.random.default_rng(0).standard_normal(40_000)
 

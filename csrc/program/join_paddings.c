@@ -15,12 +15,13 @@ typedef struct {
     int *maker, *uses;  /* fg_count_uses */
 } pass;
 
-/* The instruction that pads v with zeros, if nothing else reads v; else NULL. */
-static const instruction *padding_of(const pass *a, int v)
+/* The instruction that pads v with zeros, if nothing reads v but sum y, which does not broadcast it; else NULL. */
+static const instruction *padding_of(const pass *a, int v, int y)
 {
     int m = a->maker[v];
     const instruction *n = m < 0 ? NULL : &instructions_of(a->p)[m];
-    return n && n->op == FG_OP_unslice && a->uses[v] == 1 ? n : NULL;
+    int is_whole = fg_shape_equal(values_of(a->p)[v].array->shape, values_of(a->p)[y].array->shape);
+    return n && n->op == FG_OP_unslice && a->uses[v] == 1 && is_whole ? n : NULL;
 }
 
 /* Does an addition read v, which is computed by instruction k, and another padding? */
@@ -32,7 +33,7 @@ static int is_added_to_a_padding(const pass *a, int k, int v)
         const int *in = operands_of(p, n);
         for (int i = 0; i < n->n_in; i++)
             if (in[i] == v)
-                return n->op == FG_OP_add && in[!i] != v && padding_of(a, in[!i]);
+                return n->op == FG_OP_add && in[!i] != v && padding_of(a, in[!i], n->y);
     }
     return 0;
 }
@@ -46,23 +47,31 @@ static int add_item(list *to, size_t size, const void *item)
 }
 
 /* The padding by `first` and then by `second`, which is by one operand, as an instruction in the place of `sum`. If
- * `first` has as many operands as there may be, its result is the first operand, which needs no zeros around it. */
+ * `first` has as many operands as there may be, its result is the first operand, which needs no zeros around it. If
+ * the operands of `first` are the last ones of the list, that of `second` is added there, so that a long sum takes no
+ * memory for each of its parts: `first` is not used any more. */
 static int join(fg_program *p, const instruction *first, const instruction *second, instruction sum,
                 instruction *joined)
 {
     const instruction *both[] = {first, second};
     *joined = (instruction){.op = FG_OP_unslice, .y = sum.y, .in = p->operands.n, .attr = p->attrs.n};
     const fg_array *y = values_of(p)[sum.y].array;
-    int is_full = first->n_in == FG_MAX_PIECES;
-    if (is_full && !add_item(&p->operands, sizeof(int), &first->y))
-        return FG_NO_MEMORY;
-    joined->n_in = is_full;
-    for (int i = 0; is_full && i < y->shape->ndim; i++, joined->n_attr += 3)
-        for (int j = 0; j < 3; j++)
-            if (!add_item(&p->attrs, sizeof(int64_t), &(int64_t[]){0, 1, y->shape->dim[i]}[j]))
+    int is_full = first->n_in == FG_MAX_PIECES, copied = 0;
+    if (is_full) {
+        if (!add_item(&p->operands, sizeof(int), &first->y))
+            return FG_NO_MEMORY;
+        for (int i = 0; i < 3 * y->shape->ndim; i++)
+            if (!add_item(&p->attrs, sizeof(int64_t), &(int64_t[]){0, 1, y->shape->dim[i / 3]}[i % 3]))
                 return FG_NO_MEMORY;
-    for (int k = is_full; k < 2; k++) {
-        instruction n = *both[k];
+        joined->n_in = copied = 1;
+        joined->n_attr = 3 * y->shape->ndim;
+    } else if (first->in + first->n_in == p->operands.n && first->attr + first->n_attr == p->attrs.n) {
+        *joined = *first;
+        joined->y = sum.y;
+        copied = 1;
+    }
+    for (; copied < 2; copied++) {
+        instruction n = *both[copied];
         for (int i = 0; i < n.n_in; i++, joined->n_in++)
             if (!add_item(&p->operands, sizeof(int), &(int){operands_of(p, &n)[i]}))
                 return FG_NO_MEMORY;
@@ -160,8 +169,8 @@ int fg_pass_join_paddings(fg_program *p)
         const int *in = operands_of(p, &sum);
         fg_joined found;
         const fg_array *y = values_of(p)[sum.y].array;
-        const instruction *first = sum.op == FG_OP_add ? padding_of(&a, in[0]) : NULL;
-        const instruction *second = first ? padding_of(&a, in[1]) : NULL;
+        const instruction *first = sum.op == FG_OP_add ? padding_of(&a, in[0], sum.y) : NULL;
+        const instruction *second = first ? padding_of(&a, in[1], sum.y) : NULL;
         if (!second || !FG_IS_FLOAT(y->dtype) || (first->n_in > 1 && second->n_in > 1))
             continue;
         if (second->n_in > 1) {

@@ -6,7 +6,9 @@
 #include "program/passes.h"
 #include "program/steps.h"
 
+#include <stddef.h>
 #include <stdlib.h>
+#include <string.h>
 
 enum { MANY = 10000 };    /* an estimate of the iterations of a while_loop */
 
@@ -107,16 +109,16 @@ static int allocates(const fg_program *p, const step *s)
     return stretches > 1;
 }
 
-/* How a JOIN_STEP finds its elements; NULL: no memory. */
+/* How a JOIN_STEP finds its elements, in memory for as many pieces as it has; NULL: no memory. */
 static const fg_joined *joined_for(fg_program *p, const instruction *a)
 {
-    fg_joined **place = fg_list_add(&p->joined, sizeof(fg_joined *));
-    fg_joined *made = place ? malloc(sizeof *made) : NULL;
+    fg_joined found = {.n = 0}, **place = fg_list_add(&p->joined, sizeof(fg_joined *));
+    fg_find_joined(p, a, &found);
+    size_t bytes = offsetof(fg_joined, piece) + (size_t)found.n * sizeof *found.piece;
+    fg_joined *made = place ? malloc(bytes) : NULL;
     if (place)
         *place = made;
-    if (made)
-        fg_find_joined(p, a, made);
-    return made;
+    return made ? memcpy(made, &found, bytes) : NULL;
 }
 
 static int prepare_step(fg_program *p, step *s, const instruction *a)
