@@ -183,11 +183,13 @@ def test_no_note_where_no_list_of_numbers_is_given():
         lambda x, n: fg.pad(x, n), lambda x, n: fg.partition(x, n, axis=n), lambda x, n: fg.topk(x, n),
         lambda x, n: fg.softmax(x, axis=n), lambda x, n: fg.linalg.matrix_power(x[:, :2], n),
         lambda x, n: fg.concatenate([x, x], axis=n), lambda x, n: fg.eye(3, k=n), lambda x, n: fg.diag(x[0], n),
+        lambda x, n: fg.split(x, n), lambda x, n: fg.array_split(x, n), lambda x, n: fg.argpartition(x, n),
+        lambda x, n: fg.histogram(x, n), lambda x, n: fg.tensordot(x, x.T, n),
     ],
 )  # fmt: skip
 def test_numbers_of_axes_and_places_may_be_of_any_integer_type(f):
-    """A negation of an unsigned one would wrap."""
+    """A negation of an unsigned one would wrap. An array or tensor without axes is a number, too."""
     x = np.arange(6.0).reshape(2, 3)
-    for number in (np.uint8, np.int64, np.uint64):
+    for number in (np.uint8, np.int64, np.uint64, np.array, fg.asarray):
         for got, expected in zip(fg.tree.leaves(f(x, number(1))), fg.tree.leaves(f(x, 1)), strict=True):
             np.testing.assert_array_equal(got.numpy(), expected.numpy())

@@ -19,7 +19,7 @@ from .. import _core
 from .._core import Tensor, asarray, astype, matmul, multiply, normal_axes, reshape, transpose
 from .diagonals import diagonal
 from .reductions import refuse_out
-from .shapes import moveaxis, one_axis
+from .shapes import is_single, moveaxis, one_axis
 
 if TYPE_CHECKING:
     from .typing import TensorLike
@@ -204,7 +204,7 @@ def tensordot(a: TensorLike, b: TensorLike, axes: Any = 2) -> Tensor:
     tensor(5.)
     """
     a, b = asarray(a), asarray(b)
-    if _single(axes):
+    if is_single(axes):
         n = operator.index(axes)
         if not 0 <= n <= min(a.ndim, b.ndim):
             raise ValueError(
@@ -213,12 +213,8 @@ def tensordot(a: TensorLike, b: TensorLike, axes: Any = 2) -> Tensor:
         return _over("tensordot", a, b, range(a.ndim - n, a.ndim), range(n))
     if len(axes) != 2:
         raise ValueError(f"tensordot: expected axes as a number or a pair of an axis or axes of each, got {axes!r}")
-    first, second = ([k] if _single(k) else k for k in axes)
+    first, second = ([k] if is_single(k) else k for k in axes)
     return _over("tensordot", a, b, first, second)
-
-
-def _single(axes: Any) -> bool:
-    return not hasattr(axes, "__len__") or getattr(axes, "ndim", 1) == 0
 
 
 def _over(name: str, a: Tensor, b: Tensor, axes_a: Sequence[int], axes_b: Sequence[int]) -> Tensor:

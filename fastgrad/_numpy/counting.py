@@ -17,6 +17,7 @@ import numpy as np
 from .. import _core
 from .._core import Tensor, apply_op, asarray, astype, by_numpy, normal_axes, reshape
 from .indexing import take
+from .shapes import is_single
 
 if TYPE_CHECKING:
     from .typing import Axis, TensorLike
@@ -295,7 +296,7 @@ def histogram(
     given: Tensor | None = None
     if isinstance(bins, str):
         edges = asarray(np.histogram_bin_edges(_known(flat, "histogram"), bins, range))
-    elif np.ndim(bins) == 0 and not isinstance(bins, Tensor):
+    elif is_single(bins):
         limits = None if range is None else (float(range[0]), float(range[1]))
         edges = by_numpy(equal_intervals, flat, bins=operator.index(bins), range=limits)
     else:

@@ -13,7 +13,7 @@ import numpy as np
 
 from .._core import Tensor, asarray, broadcast_to, cast_arrays, concatenate, gathered, reshape, stacked
 from .creation import into, known
-from .shapes import atleast_3d, moveaxis, one_axis, part
+from .shapes import atleast_3d, is_single, moveaxis, one_axis, part
 
 if TYPE_CHECKING:
     from numpy.typing import DTypeLike
@@ -222,7 +222,7 @@ def split(ary: TensorLike, indices_or_sections: Any, axis: int = 0) -> list[Tens
     x = asarray(ary)
     axis = one_axis(axis, x.ndim, "split")
     n = x.shape[axis]
-    if hasattr(indices_or_sections, "__len__"):
+    if not is_single(indices_or_sections):
         places = [operator.index(i) for i in indices_or_sections]
     else:
         count = operator.index(indices_or_sections)
@@ -242,7 +242,7 @@ def array_split(ary: TensorLike, indices_or_sections: Any, axis: int = 0) -> lis
     """
     x = asarray(ary)
     axis = one_axis(axis, x.ndim, "array_split")
-    if hasattr(indices_or_sections, "__len__"):
+    if not is_single(indices_or_sections):
         return split(x, indices_or_sections, axis)
     if (count := operator.index(indices_or_sections)) < 1:
         raise ValueError(f"array_split: expected at least one part, got {count}")

@@ -35,7 +35,7 @@ from .creation import into
 from .elementwise import clip
 from .indexing import int64_positions
 from .sequences import cumsum
-from .shapes import moveaxis, one_axis, part
+from .shapes import is_single, moveaxis, one_axis, part
 
 if TYPE_CHECKING:
     from .typing import Axis, TensorLike
@@ -161,7 +161,7 @@ def _check_partition(name: str, a: TensorLike, kth: Any, axis: int | None, kind:
     _check_kind(name, None, order)
     x = asarray(a)
     n = x.size if axis is None else x.shape[one_axis(axis, x.ndim, name)] if x.ndim else 1
-    for k in kth if hasattr(kth, "__len__") else (kth,):
+    for k in (kth,) if is_single(kth) else kth:
         if x.size and not -n <= operator.index(k) < n:
             raise ValueError(f"{name}: kth={k} is outside an axis of length {n}")
 

@@ -30,6 +30,11 @@ def along_axis(x: Tensor, axis: int | None, name: str) -> tuple[Tensor, int]:
     return (x if x.ndim else reshape(x, -1)), one_axis(axis, x.ndim or 1, name)
 
 
+def is_single(value: Any) -> bool:
+    """Whether an argument that is one number or several is one: a number, or an array or tensor without axes."""
+    return not hasattr(value, "__len__") or getattr(value, "ndim", 1) == 0
+
+
 def part(x: Tensor, axis: int, *bounds: int | None) -> Tensor:
     """A slice along one axis."""
     return x[(slice(None),) * axis + (slice(*bounds),)]
@@ -201,7 +206,7 @@ def tile(A: TensorLike, reps: Any) -> Tensor:
     tensor([1., 2., 1., 2.])
     """
     x = asarray(A)
-    times = [operator.index(n) for n in (reps if hasattr(reps, "__len__") else (reps,))]
+    times = [operator.index(n) for n in ((reps,) if is_single(reps) else reps)]
     ndim = max(x.ndim, len(times))
     times, lengths = [1] * (ndim - len(times)) + times, [1] * (ndim - x.ndim) + list(x.shape)
     thicker = reshape(x, [n for length in lengths for n in (1, length)])
