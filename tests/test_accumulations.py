@@ -69,6 +69,7 @@ SMOOTH = [
 DISCRETE = [
     "m.nanargmax(x)", "m.nanargmin(x, axis=1)", "m.nanargmax(x, axis=0, keepdims=True)",
     "np.logical_and.reduce(x, axis=1)", "np.logical_or.reduce(x > 1, axis=(0, 1))",
+    "np.logical_and.accumulate(x, axis=1)", "np.logical_or.accumulate(x)", "np.logical_xor.accumulate(x, axis=2)",
 ]  # fmt: skip
 ULPS = 64
 if not hasattr(np, "cumulative_sum"):  # since NumPy 2.1

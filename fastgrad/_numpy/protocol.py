@@ -47,6 +47,7 @@ _METHODS: dict[str, dict[np.ufunc, str]] = {
     },
     "at": {np.multiply: "multiply", np.divide: "divide", np.maximum: "max", np.minimum: "min"},
 }  # fmt: skip
+_LOGICAL = (np.logical_and, np.logical_or, np.logical_xor)
 _UNTAKE = _core.OP_NUMBERS["untake"]
 
 
@@ -191,7 +192,10 @@ def _along_axis(ufunc: np.ufunc, method: str, x: Any, kwargs: dict[str, Any]) ->
     function = UFUNCS.get(ufunc)
     if function is None or ufunc.nin != 2 or ufunc.nout != 1:
         raise _NotHere(_missing(name))
-    return _folded(name, ufunc, function, method, _core.asarray(x), axis, bool(keepdims), given)
+    x = _core.asarray(x)
+    if ufunc in _LOGICAL:
+        x = _core.astype(x, bool)  # the first element is a result, too
+    return _folded(name, ufunc, function, method, x, axis, bool(keepdims), given)
 
 
 def _folded(
