@@ -399,6 +399,11 @@ def test_composed_functions_at_the_edges():
     same_bits(gradients(fg.nan_to_num, x)[0], np.array([0, 0, 0, 1.0, 1, 1]))
     np.testing.assert_array_equal(fg.sinc([0.0, 1e-200]).numpy(), 1)
     assert gradients(fg.sinc, np.float64(0))[0] == 0
+    whole, rest = np.arange(-6.0, 7), 2.0**-20
+    np.testing.assert_array_equal(fg.sinc(whole).numpy(), whole == 0)
+    beside = (-1) ** np.abs(whole) * np.sin(np.pi * rest) / (np.pi * (whole + rest))
+    beside[whole == 0] = 1 - (np.pi * rest) ** 2 / 6
+    np.testing.assert_allclose(fg.sinc(whole + rest).numpy(), beside, rtol=1e-15)
     assert fg.sinc(np.float32(0.5)).dtype == np.float32
 
 

@@ -30,6 +30,11 @@ def wanted(function, *args):
     return result.astype(np.float32) if result.dtype == np.float16 else result
 
 
+def sinc(x):
+    """NumPy's, but exactly 0 at whole numbers, where NumPy has the sine of a rounded multiple of pi."""
+    return np.where((x == np.trunc(x)) & (x != 0), np.float32(0), np.sinc(x))
+
+
 def check(ours, theirs, args, tensors, message):
     expected = wanted(theirs, *args)
     if isinstance(expected, type):
@@ -147,8 +152,9 @@ def test_composed_functions(name, args, a):
     if name == "round" and a == np.bool_:
         return  # NumPy rounds booleans to no decimals only
     x = array(a)
+    numpys = sinc if name == "sinc" else getattr(np, name)
     first = lambda y: y[0] if isinstance(y, tuple) else y
-    ours, theirs = (lambda x: first(getattr(fg, name)(x, *args))), (lambda x: first(getattr(np, name)(x, *args)))
+    ours, theirs = (lambda x: first(getattr(fg, name)(x, *args))), (lambda x: first(numpys(x, *args)))
     check(ours, theirs, (x,), (fg.tensor(x),), f"{name} of {a}")
 
 

@@ -119,6 +119,9 @@ def round(a: TensorLike, decimals: int = 0, out: None = None) -> Tensor:
 def sinc(x: TensorLike) -> Tensor:
     """``sin(pi x) / (pi x)``, 1 at 0. Near 0 its Taylor series, where the quotient's derivative would cancel.
 
+    The sine is that of the distance to the nearest whole number, as pi x is rounded: so the value is 0 at the others
+    than 0, and right to the last bits beside them.
+
     >>> import fastgrad as fg
     >>> fg.sinc([0.0, 0.5]).numpy().round(4)
     array([1.    , 0.6366])
@@ -130,7 +133,11 @@ def sinc(x: TensorLike) -> Tensor:
     series = u / 6227020800 - 1 / 39916800
     for coefficient in (1 / 362880, -1 / 5040, 1 / 120, -1 / 6, 1.0):
         series = coefficient + u * series
-    return where(near, series, sin(far) / far)
+    x = _core.astype(x, px.dtype)
+    whole = _core.rint(x)
+    half = multiply(whole, 0.5)
+    sign = 1.0 - 4.0 * absolute(half - _core.rint(half))  # -1 for an odd number
+    return where(near, series, sign * sin((x - whole) * np.pi) / far)
 
 
 def nan_to_num(
