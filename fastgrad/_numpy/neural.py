@@ -72,6 +72,7 @@ def logsumexp(x: TensorLike, axis: Axis = None, keepdims: bool = False) -> Tenso
     """``log(sum(exp(x)))`` over axes, stable for every finite input. -inf for no elements.
 
     Its gradient is the softmax, but 0 where all elements are -inf; elements of +inf have equal shares.
+    ``fastgrad.special.logsumexp`` also takes SciPy's weights, ``b=``, and ``return_sign``.
 
     >>> import fastgrad as fg
     >>> fg.logsumexp([1000.0, 1000.0])
