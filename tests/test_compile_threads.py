@@ -181,6 +181,29 @@ def test_threads_whose_calls_differ_in_structure():
     repeated(1, *works)
 
 
+@pytest.mark.parametrize("kind", [list, dict])
+@pytest.mark.parametrize("change", ["shorter", "longer"])
+def test_an_argument_that_changes_while_the_function_is_traced(kind, change):
+    """The program serves calls like the one that was traced, and no others."""
+    make = lambda n: (lambda items: items if kind is list else dict(enumerate(items)))([np.full(4, 1.0)] * n)
+    given = make(3)
+
+    def f(x):
+        if len(given) == 3 and change == "longer":
+            given.append(np.ones(4)) if kind is list else given.update({3: np.ones(4)})
+        elif len(given) == 3:
+            given.pop(2)
+        return sum(np.sum(a * a) for a in (x if kind is list else x.values()))
+
+    for g in (fg.compile(f), fg.compile(fg.value_and_grad(f))):
+        given = make(3)
+        g(given)
+        for n in (2, 3, 4):
+            found = g(make(n))
+            value, gradient = found if isinstance(found, tuple) else (found, make(n))
+            assert (value, len(gradient)) == (4.0 * n, n), f"{n} arrays"
+
+
 def test_the_buffers_of_a_call_whose_match_raises_are_given_back():
     class Key:
         def __hash__(self):

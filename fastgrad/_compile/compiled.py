@@ -21,10 +21,12 @@ import numpy as np
 from .. import _core, _native, _user_frames, tree
 from .._arguments import integer
 from .._core import Entry, Program, Tensor, TraceError, UpdateRule
+
+# Not at the first trace, which may call functions of these: a child forked meanwhile by another thread would wait for
+# the lock of the module for ever. The same holds for `outside`.
+from .._numpy import decompositions, linalg, matrices  # noqa: F401
 from .._transforms.arguments import note_lists
 from .._transforms.transformed import global_name
-
-# Not at the first trace: a child forked meanwhile by another thread would wait for the lock of the module for ever.
 from .outside import watch, watch_what_was_made
 from .purity import PurityCheck
 
@@ -70,10 +72,10 @@ class _Call:
         self.args, self.kwargs, self.places, self.names = args, kwargs, places, names
         dynamic = tuple(a for i, a in enumerate(args) if i not in places)
         named = {name: a for name, a in kwargs.items() if name not in names}
-        leaves, self.structure = tree.flatten((dynamic, named))
+        self.given, self.structure = tree.flatten((dynamic, named))
         self.leaves = [
             _Leaf(x, _input(x, self.structure, i), type(x) if type(x) in (float, int, bool) else None)
-            for i, x in enumerate(map(_core.number_if_known, leaves))
+            for i, x in enumerate(map(_core.number_if_known, self.given))
         ]
         self.inputs = [leaf.array for leaf in self.leaves]
         self.changed: list[str] = []  # what the function changed outside while it was traced for this call
@@ -98,9 +100,12 @@ class _Call:
         return f(*args, **{name: named.get(name, a) for name, a in self.kwargs.items()})
 
     def guard(self) -> Any:
-        """A guard that matches such calls in C, or None if only ``key`` can."""
-        args = tuple([_core.Static(a) if i in self.places else a for i, a in enumerate(self.args)])
-        kwargs = {name: _core.Static(a) if name in self.names else a for name, a in self.kwargs.items()}
+        """A guard that matches such calls in C, or None if only ``key`` can. It is made of the structure, because the
+        function, or another thread, may have changed a container among the arguments meanwhile."""
+        dynamic, named = tree.unflatten(self.structure, self.given)
+        rest = iter(dynamic)
+        args = tuple([_core.Static(a) if i in self.places else next(rest) for i, a in enumerate(self.args)])
+        kwargs = {name: _core.Static(a) if name in self.names else named[name] for name, a in self.kwargs.items()}
         return _core.make_guard((args, kwargs), iter(range(len(self.leaves))), tree.is_named_tuple)
 
 
