@@ -241,6 +241,7 @@ def test_memory_is_shared_and_kept_alive():
     np.testing.assert_allclose(held.run([X])[0], expected)
 
 
+@pytest.mark.filterwarnings("ignore:Setting the shape on a NumPy array:DeprecationWarning")
 def test_an_array_that_is_resized_is_refused_or_traced_anew():
     a = np.ones(4 * SIZE)
     compiled = fg.compile(lambda x: fg.sum(x) + fg.sum(fg.asarray(a) * x[0]))
