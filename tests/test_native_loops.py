@@ -177,3 +177,10 @@ def test_products(dtype):
     args += [RNG.normal(size=s).astype(dtype) for s in ((1, 17, 1), (1, 1, 1))]  # of a stack of one, a dot product
     text = check(f, args, "products", False)
     assert "tile_f" in text and "s->gemm" in text
+
+
+def test_a_function_of_a_short_row_that_ends_within_a_vector():
+    """It is a step alone, which no rows serve, whatever comes before and after it."""
+    row, x = np.array([0.5, 1.5, 2.5]), RNG.uniform(0.5, 2.0, size=(3, 3))
+    check(lambda row, x: [fg.special.xlog1py(row, x)], [row, x], "alone", False)
+    check(lambda row, x: [fg.special.xlog1py(row, x * 2) * x + row], [row, x], "among others", False)

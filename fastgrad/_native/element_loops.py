@@ -8,6 +8,7 @@ cut into segments, in each of which every element is made in one way. element_te
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections import deque
 
@@ -59,7 +60,7 @@ class ElementLoop:
         items, late = len(self.items), set(self.late)
         pieces = {root: list(found) for root, found in self.pieces.items()}
         steps = self.scope.description.steps
-        if all(self._join(k, steps[k]) for k in group) and self._plan(len(self.items)).n == len(self.items):
+        if all(self._join(k, steps[k]) for k in group) and self._can_be_together():
             self.safe = len(self.items)
             return True
         del self.items[items:]
@@ -220,12 +221,20 @@ class ElementLoop:
 
     # ---- planning ------------------------------------------------------------------------------------------------
     def _plan(self, n: int) -> Plan:
-        """How to write as many of the first n items as can be written together."""
+        """How to write as many of the first n items as can be written together. Unwritten if not even those that have
+        to be can."""
         while True:
             found = self._plan_of(n)
             if isinstance(found, Plan):
                 return found
+            if n <= max(self.safe, 1):
+                raise Unwritten
             n = max(self.safe, 1, min(found, n - 1))
+
+    def _can_be_together(self) -> bool:
+        with contextlib.suppress(Unwritten):
+            return self._plan(len(self.items)).n == len(self.items)
+        return False
 
     def _plan_of(self, n: int) -> Plan | int:
         """How to write the first n items; or how many fewer to try."""
@@ -281,7 +290,8 @@ class ElementLoop:
         elif width < _ROW:
             return None, None
         if long and (rows.width % vector or n % rows.width % vector):
-            return None, max(spread[-1], long[0])  # functions are to be computed in whole vectors
+            # Functions are to be computed in whole vectors. A step alone finds its operands by quotients.
+            return None, max(spread[-1], long[0]) if len(items) > 1 else None
         return rows, None
 
     def _stored(self, items: list[Item]) -> list[int]:
