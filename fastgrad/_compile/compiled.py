@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import inspect
 import operator
 import types
 from collections.abc import Callable, Iterator, Sequence
@@ -20,22 +19,19 @@ import numpy as np
 
 from .. import _core, _native, _user_frames, tree
 from .._arguments import integer
-from .._core import Entry, Program, Tensor, TraceError, UpdateRule
+from .._core import Entry, Program, TraceError, UpdateRule
 
 # Not at the first trace, which may call functions of these: a child forked meanwhile by another thread would wait for
 # the lock of the module for ever. The same holds for `outside`.
 from .._numpy import decompositions, linalg, matrices  # noqa: F401
 from .._transforms.arguments import note_lists
 from .._transforms.transformed import global_name
+from .call import Call, all_static, with_defaults
 from .outside import watch, watch_what_was_made
 from .purity import PurityCheck
+from .results import Draws, compare, owned, rebuilder, result_tensors, told_apart
 
 __all__ = ["CacheInfo", "Compiled", "compile"]
-
-# What a compiled function may return beside tensors: the same at every call, and nothing in it can be a tensor.
-_CONSTANTS = (np.ndarray, np.generic, np.dtype, bool, int, float, complex, str, bytes)
-_OBJECT = np.dtype(object)
-
 
 # When a trace pays. It costs 10 to 40 eager runs of a small function, of which a replay saves most, and a few of one on
 # long arrays.
@@ -47,7 +43,6 @@ _RUNS_PER_TRACE = 32  # after so many eager runs of one kind it is traced in any
 _ENOUGH = 4  # how many programs a second trace must confirm before further ones are replayed without one
 _CHANGES = 8  # so many traces are made because something outside has changed, and one more for 16 replays
 _VARIANTS = 4  # so many programs are kept for the same arguments and different values of what is outside
-_NOWHERE = 1 << 30  # the place of a parameter that is passed by name only: no call has so many arguments
 
 
 class CacheInfo(NamedTuple):
@@ -57,56 +52,6 @@ class CacheInfo(NamedTuple):
     misses: int
     maxsize: int
     currsize: int
-
-
-class _Leaf(NamedTuple):
-    value: Any
-    array: np.ndarray
-    number: type | None  # the type of a Python number, which takes on the dtype of what it meets; None for an array
-
-
-class _Call:
-    """The arguments of a call: static ones, at ``places`` and of ``names``, and the leaves of the dynamic ones."""
-
-    def __init__(self, args: tuple[Any, ...], kwargs: dict[str, Any], places: set[int], names: set[str]) -> None:
-        self.args, self.kwargs, self.places, self.names = args, kwargs, places, names
-        dynamic = tuple(a for i, a in enumerate(args) if i not in places)
-        named = {name: a for name, a in kwargs.items() if name not in names}
-        self.given, self.structure = tree.flatten((dynamic, named))
-        self.leaves = [
-            _Leaf(x, _input(x, self.structure, i), type(x) if type(x) in (float, int, bool) else None)
-            for i, x in enumerate(map(_core.number_if_known, self.given))
-        ]
-        self.inputs = [leaf.array for leaf in self.leaves]
-        self.changed: list[str] = []  # what the function changed outside while it was traced for this call
-
-    def key(self) -> Any:
-        """The key of the cache: equal for calls that one program serves."""
-        fixed = tuple((i, _typed(self.args[i], i)) for i in sorted(self.places))
-        named = tuple((name, _typed(self.kwargs[name], name)) for name in sorted(self.names))
-        kinds = tuple((leaf.array.shape, leaf.array.dtype.char, leaf.number) for leaf in self.leaves)
-        default = _core.default_float()
-        return len(self.args), fixed, named, self.structure, self.structure.insertion_orders(), kinds, default
-
-    def constants(self) -> list[Any]:
-        """The static arguments."""
-        return [*(self.args[i] for i in self.places), *(self.kwargs[name] for name in self.names)]
-
-    def on(self, f: Callable[..., Any], leaves: list[Any]) -> Any:
-        """f called with these arguments, but other leaves."""
-        dynamic, named = tree.unflatten(self.structure, leaves)
-        rest = iter(dynamic)
-        args = [a if i in self.places else next(rest) for i, a in enumerate(self.args)]
-        return f(*args, **{name: named.get(name, a) for name, a in self.kwargs.items()})
-
-    def guard(self) -> Any:
-        """A guard that matches such calls in C, or None if only ``key`` can. It is made of the structure, because the
-        function, or another thread, may have changed a container among the arguments meanwhile."""
-        dynamic, named = tree.unflatten(self.structure, self.given)
-        rest = iter(dynamic)
-        args = tuple([_core.Static(a) if i in self.places else next(rest) for i, a in enumerate(self.args)])
-        kwargs = {name: _core.Static(a) if name in self.names else named[name] for name, a in self.kwargs.items()}
-        return _core.make_guard((args, kwargs), iter(range(len(self.leaves))), tree.is_named_tuple)
 
 
 class Traced(NamedTuple):
@@ -143,8 +88,8 @@ class Compiled(_core.Replayer):
         # Whether it is an error if a program cannot be compiled: not where only the environment asks for that.
         self._must = native is True or not trace_twice
         self._f, self._static, self._maxsize, self._verify = f, static_argnums, maxsize, verify
-        self._static_names = _all_static(f, static_argnums, static_argnames)
-        self._optional = _with_defaults(f)
+        self._static_names = all_static(f, static_argnums, static_argnames)
+        self._optional = with_defaults(f)
         # For a training step: a program is confirmed by a second trace, and all results are ndarrays.
         self._trace_twice = trace_twice
         self._first = _FEW if trace_twice else _MANY  # so many kinds of arguments are traced at once
@@ -191,7 +136,7 @@ class Compiled(_core.Replayer):
                 raise NotWorthTracing
             return self._run_eagerly(args, kwargs)
         inputs = call.inputs
-        draws = _Draws(entry.program) if self._verify else None
+        draws = Draws(entry.program) if self._verify else None
         results = entry.program.run(inputs)
         result = results[0] if entry.rebuild is None else entry.rebuild(results)
         if draws is not None:
@@ -199,7 +144,7 @@ class Compiled(_core.Replayer):
             leaves = [leaf.value if leaf.number else _core.tensor(leaf.array) for leaf in call.leaves]
             with _core.Outermost():
                 expected = call.on(self._f, leaves)
-            _compare(result, expected, any(a.dtype == np.float32 for a in inputs))
+            compare(result, expected, any(a.dtype == np.float32 for a in inputs))
             draws.check()
         return result
 
@@ -282,7 +227,7 @@ class Compiled(_core.Replayer):
         """The places of static arguments in a call with n positional ones."""
         return tuple(sorted({i % n for i in (*self._static, *self._static_names) if -n <= i < n}))
 
-    def _call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Call:
+    def _call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
         for i in self._static:
             if not -len(args) <= i < len(args) and self._static_names.get(i) not in kwargs and i not in self._optional:
                 raise TypeError(
@@ -290,7 +235,7 @@ class Compiled(_core.Replayer):
                     f"{_count(len(args), 'positional argument')}"
                 )
         places = set(self.static_places(len(args)))
-        return _Call(args, kwargs, places, set(kwargs).intersection(self._static_names.values()))
+        return Call(args, kwargs, places, set(kwargs).intersection(self._static_names.values()))
 
     def _is_worth_tracing(self, signature: int | None) -> bool:
         """Whether a call of this signature has a program, or it pays to trace one; else it is to run eagerly.
@@ -320,7 +265,7 @@ class Compiled(_core.Replayer):
         self._eager += 1
         return False
 
-    def _entry(self, call: _Call, signature: int | None, bounded: bool = False) -> Entry | None:
+    def _entry(self, call: Call, signature: int | None, bounded: bool = False) -> Entry | None:
         """The entry for a call; traced now if there is none; bounded: None if that does not pay.
 
         Looking for it compares static arguments, and to drop an entry may end the lives of objects: both run anybody's
@@ -399,7 +344,7 @@ class Compiled(_core.Replayer):
                     "the array as an argument"
                 )
 
-    def _still_serving(self, suspects: dict[Any, Entry], call: _Call) -> Entry | None:
+    def _still_serving(self, suspects: dict[Any, Entry], call: Call) -> Entry | None:
         """The one of these entries, by their places, whose program a new trace gives, too, though memory outside has
         changed that replays read anew: then nothing else depends on it, and no result was wrong. If there is none,
         None, or TraceError if results may have been wrong."""
@@ -443,14 +388,14 @@ class Compiled(_core.Replayer):
             if self._replace(old, new):
                 return
 
-    def _confirm(self, entry: Entry, call: _Call, alone: bool = False) -> None:
+    def _confirm(self, entry: Entry, call: Call, alone: bool = False) -> None:
         """Trace f once more; TraceError if the program differs, or f has a side effect that no replay would have."""
         check = PurityCheck(self._f, call.inputs, keep=True)
         entry.program.release_memory()  # a trace beside it would need more memory than an eager run
         with _undone_on_failure(check):
             self._compare_with_a_second_trace(entry, self._trace(call, alone=alone), call, check)
 
-    def _compare_with_a_second_trace(self, entry: Entry, again: Entry, call: _Call, check: PurityCheck) -> None:
+    def _compare_with_a_second_trace(self, entry: Entry, again: Entry, call: Call, check: PurityCheck) -> None:
         changes = check.changes()
         if changes:
             raise TraceError(
@@ -473,7 +418,7 @@ class Compiled(_core.Replayer):
                 f"repeat{check.place}: change it outside of the function, or give compile=False"
             )
 
-    def _trace(self, call: _Call, signature: int | None = None, alone: bool = False) -> Entry:
+    def _trace(self, call: Call, signature: int | None = None, alone: bool = False) -> Entry:
         """A new entry for a call. ``alone``: its program is to have all that it reads as constants."""
         outside = watch(self._f, call.constants())
         with _core.Outermost(), _core.Trace() as trace:
@@ -485,19 +430,19 @@ class Compiled(_core.Replayer):
                 note_lists(error, (call.args, call.kwargs))
                 raise
             leaves, shape = tree.flatten(result)
-            wanted = _results(result, leaves)
+            wanted = result_tensors(result, leaves)
             program = _core.trace_end(wanted, numbers=not self._trace_twice, n_gradients=self.n_gradients, live=live)
         if outside is not None:
             watch_what_was_made(outside, self._f, call.constants())
             call.changed = outside.forget_changes()  # by f itself, such as those of a counter
-        frame = shape, [*map(_told_apart, leaves)]
-        return Entry(program, _rebuilder(shape, leaves), call.guard(), signature, outside, frame)
+        frame = shape, [*map(told_apart, leaves)]
+        return Entry(program, rebuilder(shape, leaves), call.guard(), signature, outside, frame)
 
     def _checked(self, result: Any) -> Any:
         """The result of an eager run as a replay would return it; TypeError if that could not."""
         leaves, shape = tree.flatten(result)
-        _results(result, leaves)
-        return shape.unflatten(map(_owned, leaves))
+        result_tensors(result, leaves)
+        return shape.unflatten(map(owned, leaves))
 
 
 @contextlib.contextmanager
@@ -508,31 +453,6 @@ def _undone_on_failure(check: PurityCheck) -> Iterator[None]:
     except BaseException:
         check.restore()
         raise
-
-
-def _owned(x: Any) -> Any:
-    """A result, or a constant of a program among its results, as a caller gets it: an ndarray of its own, or a number
-    if it has no axes."""
-    a = x.numpy() if isinstance(x, Tensor) else x
-    return (a.copy() if a.ndim else a[()]) if isinstance(a, np.ndarray) else a
-
-
-def _results(result: Any, leaves: list[Any]) -> list[Tensor]:
-    """The tensors among the leaves of what the function returned; TypeError if a compiled function cannot return it."""
-    tensors = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
-    for tensor in tensors:
-        if tensor.requires_grad:
-            raise TypeError("compile: the function returned a tensor that requires gradients; return its .detach()")
-    for i, leaf in enumerate(leaves):
-        if isinstance(leaf, Tensor):
-            continue
-        if not isinstance(leaf, _CONSTANTS) or getattr(leaf, "dtype", None) == _OBJECT:
-            path, _ = tree.flatten_with_path(result)[0][i]
-            raise TypeError(
-                f"compile: result{path} is of type {type(leaf).__name__}, which would be the same object at "
-                "every call; return arrays, numbers and strings, alone or in dicts, lists and tuples"
-            )
-    return tensors
 
 
 def _count(n: int, what: str) -> str:
@@ -615,148 +535,3 @@ def compile(
     names = (static_argnames,) if isinstance(static_argnames, str) else tuple(static_argnames)
     maxsize = integer("compile", "maxsize", maxsize)
     return Compiled(f, tuple(operator.index(i) for i in numbers), maxsize, verify, static_argnames=names, native=native)
-
-
-def _all_static(f: Callable[..., Any], numbers: tuple[int, ...], names: tuple[str, ...]) -> dict[int, str]:
-    """{place: name} of the static parameters that can be passed by name; keyword-only ones get a place that no
-    argument has."""
-    for name in names:
-        if not isinstance(name, str):
-            raise TypeError(f"compile: expected static_argnames as names of parameters, got {name!r}")
-    try:
-        parameters = list(inspect.signature(f).parameters.values())
-    except (TypeError, ValueError):  # some functions do not tell theirs
-        return {_NOWHERE + k: name for k, name in enumerate(names)}
-    known = {p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
-    for name in names:
-        if name not in known and all(p.kind is not p.VAR_KEYWORD for p in parameters):
-            raise ValueError(
-                f"compile: static_argnames has {name!r}, but the function's parameters are "
-                f"{', '.join(sorted(known)) or 'none'}"
-            )
-    places = {p.name: i for i, p in enumerate(parameters) if p.kind is p.POSITIONAL_OR_KEYWORD}
-    found = {places.get(name, _NOWHERE + k): name for k, name in enumerate(names)}
-    return found | {i: name for name, i in places.items() if i in numbers}
-
-
-def _with_defaults(f: Callable[..., Any]) -> set[int]:
-    """The places of parameters that have defaults, so that a call may leave them out."""
-    try:
-        parameters = inspect.signature(f).parameters.values()
-    except (TypeError, ValueError):
-        return set()
-    return {i for i, p in enumerate(parameters) if p.default is not p.empty and p.kind is not p.KEYWORD_ONLY}
-
-
-class _Draws:
-    """The states of the generators that a program draws from. For ``verify``: they are set back after a replay, so that
-    the function itself draws the same numbers, and compared after that."""
-
-    def __init__(self, program: Program) -> None:
-        self._states = program.random_states()
-        self._before = [state.copy() for state in self._states]
-
-    def rewind(self) -> None:
-        self._after = [state.copy() for state in self._states]
-        for state, before in zip(self._states, self._before):
-            state[...] = before
-
-    def check(self) -> None:
-        for state, after in zip(self._states, self._after):
-            if not np.array_equal(state, after):
-                raise AssertionError("compile: the replay drew more or fewer random numbers than the function")
-
-
-def _typed(value: Any, i: int | str) -> Any:
-    """A static argument as a part of the key; TypeError if it cannot be one."""
-    if isinstance(value, tuple):
-        return type(value), tuple(_typed(item, i) for item in value)
-    try:
-        hash(value)
-    except TypeError:
-        value_type = type(value).__name__
-    else:
-        if not isinstance(value, Tensor):
-            return tree.exact(value)
-        value_type = "Tensor"
-    i = repr(i) if isinstance(i, str) else i
-    cure = "; arrays are passed as arguments that are not static"
-    if isinstance(value, (list, dict, set)):
-        cure = ", such as a tuple"
-    raise TypeError(f"compile: the static argument {i} holds a {value_type}, expected hashable constants{cure}")
-
-
-def _input(leaf: Any, structure: tree.Structure, i: int) -> np.ndarray:
-    if isinstance(leaf, Tensor):
-        if leaf.requires_grad:
-            raise TypeError(
-                "compile: an argument is a tensor that requires gradients; compile the gradient instead, as in "
-                "compile(grad(f)), or pass its .detach()"
-            )
-        leaf = leaf.numpy()
-    if not isinstance(leaf, (np.ndarray, np.generic, float, int)) or _core.is_masked(leaf):
-        raise TypeError(
-            f"compile: {tree.place_of(structure, i)} is of type {type(leaf).__name__}, expected arrays and numbers; "
-            "bind it by functools.partial if it is a constant or, of fastgrad.compile, name its argument in "
-            "static_argnums or static_argnames"
-        )
-    if type(leaf) is int and not -(2**63) <= leaf < 2**64:
-        raise TypeError(
-            f"compile: {tree.place_of(structure, i)} is an integer of {leaf.bit_length()} bits, which fits neither "
-            "int64 nor uint64; pass it as a float"
-        )
-    a = np.asarray(leaf)
-    if a.dtype.kind not in "fiub" or a.dtype.itemsize not in (1, 2, 4, 8) or a.dtype == np.float16:
-        raise TypeError(
-            f"compile: {tree.place_of(structure, i)} has dtype {a.dtype}, expected float32, float64, bool or an "
-            "integer dtype"
-        )
-    return a if a.flags.c_contiguous else np.ascontiguousarray(a).reshape(a.shape)
-
-
-def _rebuilder(structure: tree.Structure, leaves: list[Any]) -> Callable[[list[Any]], Any] | None:
-    """A function from the program's results to the structure that f returned; None where that is a single result."""
-    if all(isinstance(leaf, Tensor) for leaf in leaves):
-        if structure == tree.structure(0):
-            return None
-        if structure == tree.structure(tuple(range(len(leaves)))):
-            return tuple
-        return structure.unflatten
-    places = [i for i, leaf in enumerate(leaves) if isinstance(leaf, Tensor)]
-    constants = [None if isinstance(leaf, Tensor) else _owned(leaf) for leaf in leaves]
-
-    def rebuild(results: list[Any]) -> Any:
-        filled = [*map(_owned, constants)]
-        for i, result in zip(places, results):
-            filled[i] = result
-        return structure.unflatten(filled)
-
-    return rebuild
-
-
-def _told_apart(leaf: Any) -> Any:
-    """What tells a constant among a function's results from others; None for a tensor, which the program computes."""
-    if isinstance(leaf, Tensor):
-        return None
-    if isinstance(leaf, (np.ndarray, np.generic)):
-        return type(leaf), leaf.dtype, leaf.shape, leaf.tobytes()
-    return type(leaf), repr(leaf)
-
-
-def _compare(found: Any, expected: Any, single: bool) -> None:
-    """AssertionError where a replay's results differ from the function's; ``single``: Python floats may have been
-    computed in float32."""
-    expected = tree.map(lambda x: x.numpy() if isinstance(x, Tensor) else x, expected)
-    if tree.structure(found) != tree.structure(expected):
-        raise AssertionError(
-            f"compile: the replay returned {tree.structure(found)}, the function {tree.structure(expected)}"
-        )
-    for (path, a), (_, b) in zip(tree.flatten_with_path(found)[0], tree.flatten_with_path(expected)[0]):
-        if isinstance(a, (np.ndarray, np.generic, float)):
-            tolerance = 1e-4 if np.asarray(a).dtype == np.float32 or (single and type(a) is float) else 1e-10
-            what = f"compile: result{path} of the replay"
-            np.testing.assert_allclose(np.asarray(a), b, rtol=tolerance, atol=tolerance, err_msg=what)
-        elif isinstance(a, (int, str)) and a != b:
-            raise AssertionError(
-                f"compile: result{path} of the replay is the constant {a!r}, the function returned {b!r}"
-            )
