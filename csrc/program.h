@@ -86,8 +86,8 @@ int fg_program_equal(const fg_program *, const fg_program *);
 /* ---- program/compile.c ---------------------------------------------------------------------------------- */
 int fg_program_compile(fg_program *);           /* if this fails, the program can only be freed */
 
-/* ---- program/replay.c: to run a program, take a replay, fill in the addresses, run it, read the kept outputs, and
- * give it back -------------------------------------------------------------------------------------------- */
+/* ---- program/bind.c, replay.c and native_services.c: to run a program, take a replay, fill in the addresses, run it,
+ * read the kept outputs, and give it back ----------------------------------------------------------------------- */
 typedef struct fg_replay fg_replay;
 fg_replay *fg_replay_take(fg_program *);        /* one that nobody else has; NULL: no memory */
 void fg_replay_give(fg_program *, fg_replay *);

@@ -1,52 +1,14 @@
-/* replay.c: replays: runs of a compiled program.
+/* replay.c: replays: runs of a compiled program, step by step, or by its native code.
  *
- * What a run writes (the arena, the headers of arrays, the pointers) is an fg_replay. A program makes one for each
- * thread that runs it at the same time, and keeps them for later runs. Pointers into the arena and to constants are set
- * when a replay is made; the few that depend on the addresses of inputs and outputs are listed as patches, and set by
- * each run.
+ * What a run writes (the arena, the headers of arrays, the pointers) is an fg_replay, which bind.c makes.
  */
-#include "core/debug.h"
 #include "kernels/gemm_dispatch.h"
-#include "program/steps.h"
+#include "program/replay.h"
 
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-/* A step bound to its memory: a kernel and its pointers. One cache line, because small programs do little else than
- * read these. */
-typedef struct {
-    uint8_t kind, stride[3];
-    /* whole: it runs at once, not in blocks; in_runs: it reads operands in runs; is_spread: that, or it loads an
-     * operand, or has one element for each row of its group; shared: by several threads, with its group. */
-    uint32_t whole : 1, in_runs : 1, is_spread : 1, shared : 1, group : 28;
-    void *kernel;
-    int64_t n;
-    char *at[FG_RESULT + 1];    /* of a RUN step: its fg_call and its result's fg_array */
-} bound_step;
-_Static_assert(sizeof(bound_step) <= FG_BOUND_BYTES, "share.c plans the memory of threads by it");
-
-/* *at is the address of input `source`, or of output `source` - n_in, plus `shift` bytes. */
-typedef struct {
-    int source;
-    int64_t shift;
-    char **at;
-} patch;
-
-struct fg_replay {
-    fg_replay *next;
-    char *arena;
-    void **address, **owner;
-    void **input;               /* memory of its own for inputs, where asked for */
-    bound_step *bound_step;
-    fg_replay **body_replays;   /* of the bodies of its steps, step by step */
-    int n_patches;
-    patch *patch;               /* in the order of their sources */
-    fg_array *array;            /* one for each buffer */
-    char *team;                 /* memory for the threads beside the caller's, `team_size` at most, or NULL */
-    int team_size;
-};
 
 typedef void (*unary_kernel)(int64_t, const void *, void *);
 typedef void (*binary_kernel)(int64_t, const void *, int, const void *, int, void *);
@@ -56,222 +18,6 @@ typedef void (*compare_kernel)(int64_t, const void *, int, const void *, int, ui
 typedef void (*where_kernel)(int64_t, const uint8_t *, int, const void *, int, const void *, int, void *);
 typedef int (*any_kernel)(const fg_call *, fg_array *);
 
-/* ---- making one -------------------------------------------------------------------------------------------------- */
-/* The index in the address array whose memory a value has, or -1: it is in the arena or a constant. */
-static int source_of(const fg_program *p, int v)
-{
-    int root = p->buffer[v].root;
-    if (p->buffer[root].offset >= 0)
-        return -1;
-    return root < p->n_in ? root : p->buffer[root].output < 0 ? -1 : p->n_in + p->buffer[root].output;
-}
-
-static char *address_of(const fg_program *p, const fg_replay *r, int v)
-{
-    const buffer *root = &p->buffer[p->buffer[v].root];
-    FG_ASSERT(root->offset < 0 || root->blockwise || root->panel ||
-              root->offset + p->buffer[v].shift + bytes_at(p, v) <= p->arena_bytes);
-    return (root->offset >= 0 ? r->arena + root->offset : (char *)root->array.data) + p->buffer[v].shift;
-}
-
-static void set_pointer(const fg_program *p, fg_replay *r, int v, char **at)
-{
-    int source = source_of(p, v);
-    FG_ASSERT(source < p->n_in + p->n_out);
-    if (source >= 0)
-        r->patch[r->n_patches++] = (patch){source, p->buffer[v].shift, at};
-    else
-        *at = address_of(p, r, v);
-}
-
-static void bind_call(const fg_program *p, fg_replay *r, const step *s, bound_step *to, fg_call *call,
-                      fg_tensor *operand, fg_replay **bodies)
-{
-    for (int i = 0; i < s->n_in; i++)
-        operand[i].array = s->in[i] < 0 ? NULL : &r->array[s->in[i]];
-    *call =
-        (fg_call){.op = s->op, .n_in = s->n_in, .n_attr = s->n_attr, .in = operand, .attr = s->attr, .replay = bodies};
-    for (int i = 0; i <= s->n_in; i++) {
-        int v = i < s->n_in ? s->in[i] : s->y;
-        if (v >= 0)
-            set_pointer(p, r, v, (char **)&r->array[v].data);
-    }
-    to->at[0] = (char *)call;
-    to->at[1] = (char *)&r->array[s->y];
-    if (s->kind != RUN)
-        set_pointer(p, r, s->y, &to->at[FG_RESULT]);
-}
-
-/* The operands of an fg_loop: the result stands in for those that are missing. A product passes its fg_product as y; a
- * third operand of it is in the memory of its result already. */
-static void bind_loop(const fg_program *p, fg_replay *r, const step *s, bound_step *to)
-{
-    int is_product = s->op == FG_OP_matmul, is_unary_vjp = s->op >= FG_N_OPS && (s->op - FG_N_OPS) / 2 < FG_N_UNARY;
-    for (int i = 0; i < FG_RESULT; i++)
-        to->at[i] = address_of(p, r, s->y);
-    for (int i = 0; i < (is_product ? 2 : s->n_in); i++)
-        if (s->in[i] >= 0)
-            set_pointer(p, r, s->in[i], &to->at[i && is_unary_vjp ? i + 1 : i]);    /* there is no b */
-    if (is_product)
-        to->at[2] = (char *)&s->product;
-    set_pointer(p, r, s->y, &to->at[FG_RESULT]);
-}
-
-static void bind_flat(const fg_program *p, fg_replay *r, const step *s, bound_step *to)
-{
-    for (int i = 0; i < s->n_in; i++) {
-        if (i < 3)                              /* the stride of a missing operand is 1 */
-            to->stride[i] = s->in[i] < 0 || p->buffer[s->in[i]].period || run_at(s, i) == FG_ROW ||
-                            shape_at(p, s->in[i])->size == shape_at(p, s->y)->size;
-        if (s->in[i] >= 0)
-            set_pointer(p, r, s->in[i], &to->at[i]);
-    }
-    set_pointer(p, r, s->y, &to->at[FG_RESULT]);
-}
-
-static void free_replay(const fg_program *p, fg_replay *r)
-{
-    fg_replay **body = r->body_replays;
-    for (int i = 0; i < p->n_in; i++)
-        if (r->input[i])
-            fg_free(r->input[i], (size_t)bytes_at(p, i));
-    for (int k = 0; k < p->n_steps; k++)
-        for (int i = 0; i < fg_n_bodies(p->step[k].op); i++)
-            if (*body)                          /* NULL after the one for which there was no memory */
-                fg_replay_give(fg_body(p->step[k].attr, i), *body++);
-    if (r->arena)
-        fg_free_lasting(r->arena, (size_t)p->arena_bytes);
-    free(r->team);
-    free(r);
-}
-
-/* Clear what steps read of the arena beyond the elements of a value: the rest of its last vector (fill_vectors in
- * specialize.c). What is computed there is never used, but it must not take long: the leftovers of other programs would
- * decay to subnormal numbers, on which a processor may take a hundred times as long, in a recurrence that runs again
- * and again. The rest behaves like an element whose data are 0, or holds what other steps of the same run have left. A
- * recurrence that decays keeps a 0, and infinities and nan, as 1/0 and 0/0 give, cost no time. */
-static void clear_rests(const fg_program *p, const fg_replay *r)
-{
-    for (int v = 0; v < p->n_buffers; v++) {
-        const buffer *root = &p->buffer[p->buffer[v].root];
-        if (root->offset < 0 || p->buffer[v].shift || root->blockwise || root->panel)
-            continue;
-        int64_t end = root->offset + bytes_at(p, v);
-        if (end % FG_ALIGN)
-            memset(r->arena + end / FG_ALIGN * FG_ALIGN, 0, FG_ALIGN);
-    }
-}
-
-static int by_source(const void *a, const void *b) { return ((const patch *)a)->source - ((const patch *)b)->source; }
-
-static fg_replay *new_replay(const fg_program *p)
-{
-    size_t n_bound = (size_t)p->n_steps + 1, n_io = (size_t)(p->n_in + p->n_out), n_buffers = (size_t)p->n_buffers;
-    size_t n_operands = (size_t)p->operands.n, n_patches = n_buffers + n_operands + n_bound + n_io;
-    size_t bytes = sizeof(fg_replay) + n_bound * (sizeof(bound_step) + sizeof(fg_call)) + n_buffers * sizeof(fg_array) +
-                   n_operands * sizeof(fg_tensor) + n_patches * sizeof(patch) + 3 * n_io * sizeof(void *) +
-                   (size_t)p->bodies.n * sizeof(void *) + 64;
-    fg_replay *r = calloc(1, bytes);
-    enum { LARGE_ARENA = 64 << 20 };    /* bytes; writing to them for the first time takes longer than a trim */
-    if (!p->body)
-        (p->arena_bytes < LARGE_ARENA ? fg_pool_empty : fg_memory_trim)();
-    if (r && p->arena_bytes &&
-        ((uint64_t)p->arena_bytes > SIZE_MAX / 2 || !(r->arena = fg_alloc_lasting((size_t)p->arena_bytes)))) {
-        free(r);
-        r = NULL;
-    }
-    if (!r) {
-        fg_fail(FG_NO_MEMORY, "no memory for a program");
-        return NULL;
-    }
-    clear_rests(p, r);
-    r->bound_step = (bound_step *)(((uintptr_t)(r + 1) + 63) / 64 * 64);
-    fg_call *call = (fg_call *)(r->bound_step + n_bound);
-    r->array = (fg_array *)(call + n_bound);
-    fg_tensor *operand = (fg_tensor *)(r->array + n_buffers);
-    r->patch = (patch *)(operand + n_operands);
-    r->address = (void **)(r->patch + n_patches);
-    r->owner = r->address + n_io;
-    r->input = r->owner + n_io;
-    fg_replay **body = r->body_replays = (fg_replay **)(r->input + n_io);
-
-    for (int v = 0; v < p->n_buffers; v++)
-        r->array[v] = p->buffer[v].array;
-    for (int k = 0; k < p->n_steps; k++) {
-        const step *s = &p->step[k];
-        int n_bodies = fg_n_bodies(s->op);
-        r->bound_step[k] = (bound_step){.kind = (uint8_t)s->kind,
-                                        .whole = !s->block,
-                                        .shared = s->parts > 1,
-                                        .group = (uint32_t)s->group,
-                                        .kernel = s->kernel,
-                                        .n = s->n};
-        for (int i = 0; s->kind != RUN && i < FG_RESULT; i++)
-            r->bound_step[k].in_runs |= s->run[i] > 0;
-        r->bound_step[k].is_spread = r->bound_step[k].in_runs || is_load(s) || s->by_row;
-        if (s->kind == RUN || s->kind == PRODUCT_STEP || s->kind == JOIN_STEP)
-            bind_call(p, r, s, &r->bound_step[k], &call[k], operand, n_bodies ? body : NULL);
-        else
-            (s->kind == LOOP_STEP ? bind_loop : bind_flat)(p, r, s, &r->bound_step[k]);
-        operand += s->n_in;
-        for (int i = 0; i < n_bodies; i++)
-            if (!(*body++ = fg_replay_take(fg_body(s->attr, i)))) {
-                free_replay(p, r);
-                return NULL;
-            }
-    }
-    FG_ASSERT((size_t)r->n_patches <= n_patches && operand <= (fg_tensor *)r->patch);
-    qsort(r->patch, (size_t)r->n_patches, sizeof *r->patch, by_source);
-    for (size_t i = 0; p->body && i < n_io; i++)
-        r->address[i] = r;                      /* native code sets only those that it needs, but binds all */
-    for (int i = 0; i < p->n_in; i++)
-        if (is_arena_resident(p, i))
-            r->address[i] = address_of(p, r, i);
-    for (int i = 0; i < p->n_out; i++)
-        if (fg_program_keeps(p, i))
-            r->address[p->n_in + i] = address_of(p, r, p->out[i]);
-    return r;
-}
-
-fg_replay *fg_replay_take(fg_program *p)
-{
-    fg_replay *r = p->idle;
-    if (!r)
-        return new_replay(p);
-    p->idle = r->next;
-    return r;
-}
-
-void fg_replay_give(fg_program *p, fg_replay *r)
-{
-    FG_ASSERT(r != p->idle);                    /* given back once */
-    r->next = p->idle;
-    p->idle = r;
-}
-
-void fg_replays_free(fg_program *p)
-{
-    for (fg_replay *r; (r = p->idle);) {
-        p->idle = r->next;
-        free_replay(p, r);                      /* gives the replays of the bodies back to them */
-    }
-    for (int i = 0; i < p->bodies.n; i++)
-        fg_replays_free(((fg_program **)p->bodies.item)[i]);
-}
-
-void **fg_replay_address(fg_replay *r) { return r->address; }
-void **fg_replay_owner(fg_replay *r) { return r->owner; }
-
-const fg_call *fg_replay_call(const fg_replay *r, int k) { return (const fg_call *)r->bound_step[k].at[0]; }
-
-void *fg_replay_own_input(const fg_program *p, fg_replay *r, int i)
-{
-    if (!r->input[i])
-        r->input[i] = fg_alloc((size_t)bytes_at(p, i));
-    return r->address[i] = r->input[i];
-}
-
-/* ---- running it -------------------------------------------------------------------------------------------------- */
 static inline void run_flat(const bound_step *s, char *const *x, int64_t n)
 {
     void *y = x[FG_RESULT];
@@ -639,13 +385,6 @@ static void check_operands(const fg_program *p, const fg_replay *r, int64_t k)
 #define CHECK_OPERANDS(step) ((void)0)
 #endif
 
-/* Set the pointers that depend on the addresses of the inputs from `from` on, and of the outputs. */
-static inline void bind_addresses(fg_replay *r, int from)
-{
-    for (const patch *x = r->patch + r->n_patches; x-- > r->patch && x->source >= from;)
-        *x->at = (char *)r->address[x->source] + x->shift;
-}
-
 /* Run a step that is no LOOP_STEP, with its group. */
 static inline int run_step(const fg_program *p, fg_replay *r, const bound_step *s)
 {
@@ -679,28 +418,8 @@ static inline int run_steps(const fg_program *p, fg_replay *r, const bound_step 
     }
 }
 
-int fg_replay_run_again(const fg_program *p, fg_replay *r, int from)
+int fg_replay_run_step(const fg_program *p, fg_replay *r, int k)
 {
-    bind_addresses(r, from);
-    return run_steps(p, r, r->bound_step, r->bound_step + p->n_steps - p->n_late);
-}
-
-int fg_refused_in_step(int status, int64_t step)
-{
-    char text[1024];
-    if (status != FG_BAD_MATRIX)
-        return status;
-    snprintf(text, sizeof text, "%s", fg_message());
-    return fg_fail(status, "%s, in step %lld of the loop", text, (long long)step);
-}
-
-/* ---- native programs (native.h) ---------------------------------------------------------------------------------- */
-static void native_bind(const fg_frame *f, int from) { bind_addresses(f->replay, from); }
-
-static int native_run_step(const fg_frame *f, int k)
-{
-    const fg_program *p = f->program;
-    fg_replay *r = f->replay;
     const bound_step *s = r->bound_step + k;
     if (s->kind == LOOP_STEP) {
         CHECK_OPERANDS(s);
@@ -710,56 +429,30 @@ static int native_run_step(const fg_frame *f, int k)
     return run_step(p, r, s);
 }
 
-static int native_pause(void) { return fg_on_pause ? fg_on_pause() : FG_OK; }
-
-static void native_enter(const fg_frame *f, int k, int i, fg_frame *body)
+int fg_replay_run_again(const fg_program *p, fg_replay *r, int from)
 {
-    fg_replay *r = fg_replay_call(f->replay, k)->replay[i];
-    *body = (fg_frame){fg_body(f->program->step[k].attr, i), r, r->address, r->arena};
+    bind_addresses(r, from);
+    return run_steps(p, r, r->bound_step, r->bound_step + p->n_steps - p->n_late);
 }
 
-static const void *native_constant(const fg_frame *f, int v) { return f->program->buffer[v].array.data; }
-
-/* What native programs call. Filled in when the first of them is set, because the kernels are chosen at import. */
-static fg_services services;
-
-static void fill_services(void)
-{
-    const fg_reduce_kernels *f32 = fg_kernels[FG_FLOAT32].reduce, *f64 = fg_kernels[FG_FLOAT64].reduce;
-#define BOTH(kernel) {f32->kernel, f64->kernel}
-    services = (fg_services){.bind = native_bind,
-                             .run_step = native_run_step,
-                             .in_step = fg_refused_in_step,
-                             .enter = native_enter,
-                             .outside = fg_index_outside,
-                             .pause = native_pause,
-                             .constant = native_constant,
-                             .rows = {BOTH(sum_rows), BOTH(max_rows), BOTH(min_rows), BOTH(softmax_rows),
-                                      BOTH(log_softmax_rows), BOTH(logsumexp_rows)},
-                             .cols = {BOTH(sum_cols), BOTH(max_cols), BOTH(min_cols)},
-                             .add_cols = BOTH(add_cols),
-                             .rows_adjoint = {[FG_ROWS_softmax] = BOTH(softmax_vjp_rows),
-                                              [FG_ROWS_log_softmax] = BOTH(log_softmax_vjp_rows),
-                                              [FG_ROWS_logsumexp] = BOTH(logsumexp_vjp_rows)},
-                             .gemm = {fg_kernels[FG_FLOAT32].gemm->gemm, fg_kernels[FG_FLOAT64].gemm->gemm},
-                             .extremum_adjoint = BOTH(extremum_vjp_rows)};
-#undef BOTH
-}
+fg_services fg_native_services;
 
 static int run_native(fg_native_function *run, const fg_program *p, fg_replay *r)
 {
-    return run(&(fg_frame){p, r, r->address, r->arena}, &services);
-}
-
-void fg_program_set_native(fg_program *p, fg_native_function *run)
-{
-    if (run && !services.bind)
-        fill_services();
-    atomic_store_explicit(&p->native, run, memory_order_release);
+    return run(&(fg_frame){p, r, r->address, r->arena}, &fg_native_services);
 }
 
 int fg_replay_run(const fg_program *p, fg_replay *r)
 {
     fg_native_function *run = atomic_load_explicit(&p->native, memory_order_acquire);
     return run ? run_native(run, p, r) : fg_replay_run_again(p, r, 0);
+}
+
+int fg_refused_in_step(int status, int64_t step)
+{
+    char text[1024];
+    if (status != FG_BAD_MATRIX)
+        return status;
+    snprintf(text, sizeof text, "%s", fg_message());
+    return fg_fail(status, "%s, in step %lld of the loop", text, (long long)step);
 }

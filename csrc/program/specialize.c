@@ -43,7 +43,7 @@ static fg_loop *loop_of(const fg_program *p, const step *s, int single)
 }
 
 /* Buffers in the arena, and padded constants, have memory up to the end of their last vector, which was written once
- * (clear_rests in replay.c). A step on such memory alone may compute whole vectors: nothing uses the elements beyond
+ * (clear_rests in bind.c). A step on such memory alone may compute whole vectors: nothing uses the elements beyond
  * its own. Loops treat n = 1 apart, so a single element remains one. */
 static void fill_vectors(const fg_program *p, step *s)
 {

@@ -1,8 +1,8 @@
 /* steps.h: what instructions are lowered to: buffers, which say where values are, and steps, which are kernel calls.
  *
  * lower.c makes both. fuse.c puts steps in groups that run block by block, rematerialize.c repeats some, memory_plan.c
- * gives buffers their offsets in the arena, specialize.c prepares the calls. replay.c runs the steps, training.c uses
- * the gradients that they leave, describe.c prints them.
+ * gives buffers their offsets in the arena, specialize.c prepares the calls. bind.c binds steps to memory, replay.c runs
+ * them, training.c uses the gradients that they leave, describe.c prints them.
  */
 #ifndef FG_STEPS_H
 #define FG_STEPS_H
@@ -50,7 +50,7 @@ typedef enum { RUN, LOOP_STEP, UNARY_STEP, BINARY_STEP, UNARY_VJP_STEP, BINARY_V
 enum {
     FG_RESULT = 4,              /* the index of a flat step's result in arrays of its operands, of which it has fewer */
     FG_MAX_REDUCTIONS = 8,      /* sums in a group at most */
-    FG_BOUND_BYTES = 64         /* of a step bound to its memory (replay.c) */
+    FG_BOUND_BYTES = 64         /* of a step bound to its memory (replay.h) */
 };
 
 enum { BLOCKWISE = -1, FG_ROW = -1 };
