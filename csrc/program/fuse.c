@@ -34,6 +34,8 @@ enum {
 typedef struct {
     int number, *mine, *made, *by_row, *passed;
     int *loader; /* of each value: the step that loads it, from 1 on; 0: none */
+    step *sorted; /* the steps in their new order: those before the group, and from `start` to `end` - 1 its own */
+    int start, end;
 } group;
 
 static int reads_any(const fg_program *p, const step *s, const int *marks, int number)
@@ -127,9 +129,9 @@ static int loads_alike(const step *s, const step *t)
            !memcmp(a->stride, b->stride, bytes);
 }
 
-/* Put the steps that load the operands of step s at the end of the group, which is sorted[start] to sorted[n - 1];
- * where the group has loaded the same already, s reads that. Returns the new end. */
-static int take_loads(fg_program *p, step *sorted, int start, int n, const step *s, const group *g)
+/* Put the steps that load the operands of step s at the end of the group; where it has loaded the same already, s reads
+ * that. */
+static void take_loads(fg_program *p, const step *s, group *g)
 {
     for (int i = 0; i < s->n_in; i++) {
         int k = s->in[i] < 0 ? 0 : g->loader[s->in[i]], same = -1;
@@ -137,15 +139,14 @@ static int take_loads(fg_program *p, step *sorted, int start, int n, const step 
             continue;
         step *load = &p->step[k - 1];
         load->group = 0;
-        for (int j = start; j < n && same < 0; j++)
-            if (is_load(&sorted[j]) && loads_alike(&sorted[j], load))
-                same = sorted[j].y;
+        for (int j = g->start; j < g->end && same < 0; j++)
+            if (is_load(&g->sorted[j]) && loads_alike(&g->sorted[j], load))
+                same = g->sorted[j].y;
         if (same >= 0)
             ((int *)p->operands.item)[s->in + i - (int *)p->operands.item] = same;
         else
-            sorted[n++] = *load;
+            g->sorted[g->end++] = *load;
     }
-    return n;
 }
 
 static int has_rows(const fg_program *p, const step *s)
@@ -285,7 +286,7 @@ static int64_t block_of(const fg_program *p, const step *first, int n)
     return block < first->n ? block : first->n;
 }
 
-/* May a short step run before the group? Later steps of the group may then read its result. */
+/* May a short step run before the group? */
 static int can_run_before(const fg_program *p, const step *s, const group *g)
 {
     return s->n < FG_FUSE_FROM && !fg_draws(s->op, s->attr) && !reads_any(p, s, g->made, g->number) &&
@@ -334,113 +335,169 @@ static int fits(const fg_program *p, const step *product, const step *first, int
 }
 
 /* Put at the start of a group the products that it reads and that no step before it reads: they are computed some rows
- * at a time. The group is sorted[start] to sorted[n - 1]; returns its new start. */
-static int take_products(const fg_program *p, step *sorted, int start, int n)
+ * at a time. */
+static void take_products(const fg_program *p, group *g)
 {
-    for (int j = start - 1; j >= 0 && j >= start - LOOK_AHEAD; j--) {
+    step *sorted = g->sorted;
+    for (int j = g->start - 1; j >= 0 && j >= g->start - LOOK_AHEAD; j--) {
         step product = sorted[j];
         int reader = j + 1;
         product.block = rows_at_a_time(p, &product);
         if (!product.block)
             continue;
-        while (reader < n && !reads_root(p, &sorted[reader], p->buffer[product.y].root))
+        while (reader < g->end && !reads_root(p, &sorted[reader], p->buffer[product.y].root))
             reader++;
-        if (reader < start || reader == n || !fits(p, &product, &sorted[start], n - start))
+        if (reader < g->start || reader == g->end || !fits(p, &product, &sorted[g->start], g->end - g->start))
             continue;
-        memmove(&sorted[j], &sorted[j + 1], (size_t)(start - j - 1) * sizeof *sorted);
+        memmove(&sorted[j], &sorted[j + 1], (size_t)(g->start - j - 1) * sizeof *sorted);
         product.kind = PRODUCT_STEP;
         product.width = shape_at(p, product.y)->dim[1];
-        product.reductions = sorted[start].reductions;
-        if (product.block < sorted[start].block)
-            product.block = sorted[start].block;
-        sorted[--start] = product;
+        product.reductions = sorted[g->start].reductions;
+        if (product.block < sorted[g->start].block)
+            product.block = sorted[g->start].block;
+        sorted[--g->start] = product;
     }
-    return start;
 }
 
-/* Form all groups: fills `sorted` with the steps in their new order; a step whose group is 0 has been moved. A flat
- * step joins a group if it is next to it, or if it reads what the group reads or writes and nothing that an overtaken
- * step writes. A sum of columns or of all elements joins, too, but its result is complete, and may be read, after the
- * group only. Returns how many steps there are: fewer where a group loads an operand for several steps. */
-static int sort_steps(fg_program *p, step *sorted, group *g)
+/* ---- forming groups ---------------------------------------------------------------------------------------------- */
+/* Begin a group of `elements` elements with a flat step, or with one that reduces rows of `width` elements (0: it is
+ * flat). */
+static int64_t begin_group(fg_program *p, const step *first, int64_t width, group *g)
 {
-    int n = 0;
+    if (!width)
+        take_loads(p, first, g);
+    step *s = &g->sorted[g->end++];
+    *s = *first;
+    if (width) {
+        s->kind = ROWS_STEP;
+        s->n = shape_at(p, first->in[0])->size;
+        s->reductions = 1;
+        s->width = width;
+    }
+    join(p, s, g);
+    return s->n;
+}
+
+/* Each of these takes a later step into the group, or before it, and returns 1; 0: the step is none for that.
+ *
+ * A flat step, with what it loads, if it is next to the group, or if it reads what the group reads or writes; and if it
+ * reads nothing that an overtaken step writes. */
+static int take_flat(fg_program *p, const step *s, int64_t elements, int is_next, group *g)
+{
+    const step *first = &g->sorted[g->start];
+    if (s->kind == RUN || s->n != elements || reads_any(p, s, g->passed, g->number) || reads_across(p, s, first, g) ||
+        !(is_next || reads_any(p, s, g->mine, g->number)) || !can_load_all(p, s, first, g))
+        return 0;
+    take_loads(p, s, g);
+    join(p, s, g);
+    g->sorted[g->end++] = *s;
+    return 1;
+}
+
+/* A flat step with one element for each row of the group. */
+static int take_by_row(const fg_program *p, step *s, group *g)
+{
+    if (!is_by_row(p, s, &g->sorted[g->start], g))
+        return 0;
+    s->by_row = 1;
+    join(p, s, g);
+    g->sorted[g->end++] = *s;
+    return 1;
+}
+
+/* A reduction of what the group reads or computes. A sum of columns or of all elements is complete, and may be read,
+ * after the group only. */
+static int take_reduction(const fg_program *p, const step *s, int64_t elements, group *g)
+{
+    step *first = &g->sorted[g->start], *y = &g->sorted[g->end];
+    int64_t width;
+    kind found = kind_of_reduction(p, s, first, g, &width);
+    if (found == RUN)
+        return 0;
+    first->reductions++;
+    first->width = width;
+    *y = *s;
+    y->kind = found;
+    if (found == ROWS_STEP && width > 1)
+        join(p, y, g);
+    else
+        g->passed[p->buffer[s->y].root] = g->number;
+    y->n = elements;
+    g->end++;
+    return 1;
+}
+
+/* A short step that can run before the group, later steps of which may then read its result. */
+static int take_before(const fg_program *p, const step *s, group *g)
+{
+    if (!can_run_before(p, s, g))
+        return 0;
+    step *first = &g->sorted[g->start];
+    memmove(first + 1, first, (size_t)(g->end - g->start) * sizeof *first);
+    *first = *s;
+    g->start++;
+    g->end++;
+    return 1;
+}
+
+/* Take later steps, from step k on, into the group, or let them run before it. */
+static void grow_group(fg_program *p, int k, int64_t elements, group *g)
+{
+    for (int passed = 0, before = 0; k < p->n_steps && passed + before < LOOK_AHEAD; k++) {
+        step *s = &p->step[k];
+        if (!s->group || is_load(s))
+            continue;
+        if (take_flat(p, s, elements, !passed, g) || take_by_row(p, s, g) || take_reduction(p, s, elements, g)) {
+            s->group = 0;
+        } else if (take_before(p, s, g)) {
+            before++;
+            s->group = 0;
+        } else {
+            g->passed[p->buffer[s->y].root] = g->number;
+            passed++;
+        }
+    }
+}
+
+/* Write at the group's first step how it runs. */
+static void end_group(const fg_program *p, const step *begun_with, group *g)
+{
+    take_products(p, g);
+    step *first = &g->sorted[g->start];
+    int size = g->end - g->start;
+    if (size == 1 && is_broadcast(p, first)) {
+        first->kind = RUN;
+        first->kernel = (void *)fg_run_of(first->op);
+        return;
+    }
+    first->group = size;
+    if (size > 1 || has_rows(p, begun_with))
+        first->block = block_of(p, first, size);
+}
+
+/* Form all groups: fills g->sorted; a step whose group is 0 has been moved. Returns how many steps there are: fewer
+ * where a group loads an operand for several steps. */
+static int sort_steps(fg_program *p, group *g)
+{
     for (int k = 0; k < p->n_steps; k++) {
-        step *first = &p->step[k];
+        const step *first = &p->step[k];
         int64_t width = 0;
         if (!first->group || is_load(first))
             continue;
-        int start = n, by_rows = first->kind == RUN && starts_with_rows(p, k, &width);
+        int by_rows = first->kind == RUN && starts_with_rows(p, k, &width);
         g->number = k + 1;
+        g->start = g->end;
         if (!by_rows && (first->kind == RUN || first->n < FG_FUSE_FROM)) {
-            sorted[n++] = *first;
+            g->sorted[g->end++] = *first;
             continue;
         }
-        if (!by_rows)
-            n = take_loads(p, sorted, start, n, first, g);
-        sorted[n] = *first;
-        if (by_rows) {
-            sorted[n].kind = ROWS_STEP;
-            sorted[n].n = shape_at(p, first->in[0])->size;
-            sorted[n].reductions = 1;
-            sorted[n].width = width;
-        }
-        int64_t elements = sorted[n].n;
-        join(p, &sorted[n++], g);
-        for (int j = k + 1, passed = 0, before = 0; j < p->n_steps && passed + before < LOOK_AHEAD; j++) {
-            step *s = &p->step[j];
-            kind sum;
-            if (!s->group || is_load(s))
-                continue;
-            if (s->kind != RUN && s->n == elements && !reads_any(p, s, g->passed, g->number) &&
-                !reads_across(p, s, &sorted[start], g) && (!passed || reads_any(p, s, g->mine, g->number)) &&
-                can_load_all(p, s, &sorted[start], g)) {
-                n = take_loads(p, sorted, start, n, s, g);
-                join(p, s, g);
-                sorted[n++] = *s;
-                s->group = 0;
-            } else if (is_by_row(p, s, &sorted[start], g)) {
-                s->by_row = 1;
-                join(p, s, g);
-                sorted[n++] = *s;
-                s->group = 0;
-            } else if ((sum = kind_of_reduction(p, s, &sorted[start], g, &width)) != RUN) {
-                sorted[start].reductions++;
-                sorted[start].width = width;
-                sorted[n] = *s;
-                sorted[n].kind = sum;
-                if (sum == ROWS_STEP && width > 1)
-                    join(p, &sorted[n], g);
-                else
-                    g->passed[p->buffer[s->y].root] = g->number;
-                sorted[n++].n = elements;
-                s->group = 0;
-            } else if (can_run_before(p, s, g)) {
-                memmove(&sorted[start + 1], &sorted[start], (size_t)(n - start) * sizeof *sorted);
-                sorted[start++] = *s;
-                n++;
-                before++;
-                s->group = 0;
-            } else {
-                g->passed[p->buffer[s->y].root] = g->number;
-                passed++;
-            }
-        }
-        if (by_rows && n - start == 1) {
-            sorted[start] = *first;
-            continue;
-        }
-        start = take_products(p, sorted, start, n);
-        if (n - start == 1 && is_broadcast(p, &sorted[start])) {
-            sorted[start].kind = RUN;
-            sorted[start].kernel = (void *)fg_run_of(sorted[start].op);
-            continue;
-        }
-        sorted[start].group = n - start;
-        if (n - start > 1 || has_rows(p, first))
-            sorted[start].block = block_of(p, &sorted[start], n - start);
+        grow_group(p, k + 1, begin_group(p, first, by_rows ? width : 0, g), g);
+        if (by_rows && g->end - g->start == 1)
+            g->sorted[g->start] = *first; /* alone it is no group */
+        else
+            end_group(p, first, g);
     }
-    return n;
+    return g->end;
 }
 
 int fg_pass_fuse(fg_program *p)
@@ -456,7 +513,7 @@ int fg_pass_fuse(fg_program *p)
     for (int k = 0; k < p->n_steps; k++)
         if (is_load(&p->step[k]))
             loader[p->step[k].y] = k + 1;
-    n = sort_steps(p, sorted, &(group){0, marks, marks + n, marks + 2 * n, marks + 3 * n, loader});
+    n = sort_steps(p, &(group){0, marks, marks + n, marks + 2 * n, marks + 3 * n, loader, sorted, 0, 0});
     free(marks);
     free(p->step);
     p->step = sorted;
