@@ -12,6 +12,7 @@
 #include "kernels/tile.h"
 
 enum { MASKED = 0 };
+#define TILES_ALONE
 #define INLINE static inline __attribute__((always_inline))
 #define UNROLL _Pragma("GCC unroll 16")
 
@@ -20,23 +21,14 @@ enum { MASKED = 0 };
 #define NAME(x) x##_f32
 #define W (VECTOR_BYTES / (int)sizeof(REAL))
 #include "kernels/tile.h"
-#undef REAL
-#undef INTEGER
-#undef NAME
-#undef VECTOR
-#undef LOAD
-#undef STORE
+
 #define REAL double
 #define INTEGER int64_t
 #define NAME(x) x##_f64
+#define W (VECTOR_BYTES / (int)sizeof(REAL))
 #include "kernels/tile.h"
-#undef REAL
-#undef INTEGER
-#undef NAME
-#undef VECTOR
-#undef LOAD
-#undef STORE
-#undef W
+
+#undef TILES_ALONE
 #undef INLINE
 #undef UNROLL
 

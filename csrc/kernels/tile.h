@@ -2,7 +2,10 @@
  *
  * It is included once for what does not depend on the dtype, and then once per dtype: with REAL, INTEGER (of the same
  * size), NAME, and W, the elements of a vector. The includer says whether tiles may end anywhere (MASKED), and may
- * define masked access (LOAD_FIRST, STORE_FIRST).
+ * define masked access (LOAD_FIRST, STORE_FIRST), and TILE_ROWS, of a tile at most.
+ *
+ * VECTOR, LOAD and STORE are left to an includer that goes on in the same dtype, and undefines them. Where tiles are
+ * all that it wants, it defines TILES_ALONE: then they and the macros of the dtype end with this text.
  */
 #ifndef REAL
 #ifndef FG_KERNELS_TILE_H
@@ -20,8 +23,11 @@ enum { VECTOR_BYTES = 16, V_MAX = 4 };
 enum { VECTOR_BYTES = 16, V_MAX = 2 };
 #endif
 
-#ifndef TILE_ROWS
-#define TILE_ROWS R_MAX         /* of a tile at most */
+#ifdef TILE_ROWS
+enum { ROWS_MAX = TILE_ROWS };
+#undef TILE_ROWS
+#else
+enum { ROWS_MAX = R_MAX };
 #endif
 #endif
 
@@ -61,7 +67,7 @@ INLINE void NAME(tile)(const int R, const int V, int last, int64_t k, const REAL
                        int64_t a_col, const REAL *b, int64_t ldb, int add, REAL *c, int64_t ldc)
 {
 #define EDGE(v) (MASKED && (v) == V - 1)
-    VECTOR sum[TILE_ROWS][V_MAX] = {{{0}}};
+    VECTOR sum[ROWS_MAX][V_MAX] = {{{0}}};
     for (int64_t p = 0; p < k; p++, a += a_col, b += ldb) {
         VECTOR row[V_MAX];
         UNROLL for (int v = 0; v < V; v++)
@@ -78,4 +84,14 @@ INLINE void NAME(tile)(const int R, const int V, int last, int64_t k, const REAL
         }
 #undef EDGE
 }
+
+#ifdef TILES_ALONE
+#undef VECTOR
+#undef LOAD
+#undef STORE
+#undef REAL
+#undef INTEGER
+#undef NAME
+#undef W
+#endif
 #endif
