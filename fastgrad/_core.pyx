@@ -352,6 +352,7 @@ cdef Tensor cast_integers(Tensor x, dtype):
 
 
 include "_binding/host_call.pxi"
+include "_binding/refusals.pxi"
 include "_binding/tensor.pxi"
 include "_binding/elementwise.pxi"
 include "_binding/structural.pxi"

@@ -60,6 +60,25 @@ cdef fg_tensor recorded_cotangent(Tensor y, Tensor value) except *:
     return fg_tensor_ref(g.t)
 
 
+cdef fg_tensor cotangent_of_backward(Tensor y, gradient, bint create) except *:
+    """What ``y.backward`` begins with: ones, or the gradient that it was given."""
+    if (fg_tracing and fg_trace_here() == FG_MAPPED and fg_trace_value(y.t.array) >= 0
+            and fg_trace_tracked(y.t)):
+        raise RuntimeError("backward: in a function that is mapped by vmap this would add the gradient of one "
+                           "element of the batch to the .grad of a tensor from outside; use fastgrad.grad")
+    if y.t.node == NULL:
+        raise RuntimeError("backward: nothing was recorded for this tensor; make an input with "
+                           "requires_grad=True, and compute outside of no_grad()")
+    if gradient is None:
+        if y.t.array.shape.size != 1:
+            raise RuntimeError(f"backward: a tensor of shape {y.shape} has no single gradient; reduce it to "
+                               "one number (y.sum().backward()) or pass gradient= of that shape")
+        return one_like(y)
+    if create and isinstance(gradient, Tensor) and (<Tensor>gradient).t.node != NULL:
+        return recorded_cotangent(y, gradient)
+    return fg_tensor(cotangent_like(y, gradient, "backward"), NULL)
+
+
 cdef fg_tensor one_like(Tensor y) except *:
     """The cotangent 1 of a single number, or ones in the shape of a float y."""
     cdef fg_array *g = fg_array_new(y.t.array.shape, y.t.array.dtype)

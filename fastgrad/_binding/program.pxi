@@ -340,7 +340,7 @@ cdef class Program:
 
 
 cdef extern from "numpy/arrayobject.h":
-    object PyArray_Scalar(void *data, cnp.dtype, object base)
+    object PyArray_Scalar(void *, cnp.dtype, object)
     int PyArray_CopyInto(cnp.ndarray to, cnp.ndarray source) except -1
 
 

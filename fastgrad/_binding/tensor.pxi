@@ -16,54 +16,6 @@ def bind_layer(indexing_module, numpy_module, ops_module, rules_module, native_m
     function_of_ufunc = numpy_module.UFUNCS
 
 
-# ---- refusals -------------------------------------------------------------------------------------------
-cdef int refuse_tracked(Tensor x, str name) except -1:
-    if x.t.node != NULL:
-        raise TypeError(f"{name}: this tensor requires gradients, which an ndarray would silently lose; join tensors "
-                        "with fastgrad.stack or fastgrad.asarray, "
-                        + ("write a = fastgrad.asarray(a).at[i].set(x) for a[i] = x, "
-                           if name.startswith("numpy") else "")
-                        + "use fastgrad.sparse.matmul for a matrix of SciPy's, or take the plain values with .detach()"
-                        + (frames.instead_of_theirs()
-                           or (". If it is an element of a list or tuple x that is differentiated, which an ndarray A "
-                               "would convert in A @ x, pass np.array(x) instead, or join it"
-                               if x.t.array.shape.ndim == 0 else "")))
-    return 0
-
-
-cdef no_memory(str name):
-    """The error of an attribute of ndarrays that is about their memory."""
-    return AttributeError(f"a tensor has no {name}, as its memory is the core's; use x.detach().numpy().{name}"
-                          + frames.instead_of_theirs())
-
-
-cdef int refuse_in_transform(Tensor x, str name) except -1:
-    if x.t.node != NULL and fg_transform:
-        raise TypeError(f"{name}: a tensor that is being differentiated would silently become a constant; use "
-                        "fastgrad's or NumPy's functions instead of math's, fastgrad.asarray instead of a list, "
-                        "a = fastgrad.asarray(a).at[i].set(x) instead of a[i] = x in an ndarray, or say that a "
-                        "constant is meant with fastgrad.stop_gradient(x)")
-    return 0
-
-
-cdef only_element(Tensor x, str name):
-    """The only element as a Python number, for a function of this name."""
-    refuse_in_transform(x, name)
-    if x.t.array.shape.size != 1:
-        raise ValueError(f"{name}: expected a tensor of one element, got shape {x.shape}")
-    refuse_value(x, "number")
-    if x.t.array.dtype == FG_FLOAT64:
-        return (<double *>x.t.array.data)[0]
-    if x.t.array.dtype == FG_FLOAT32:
-        return <double>(<float *>x.t.array.data)[0]
-    return view_of(x.t.array, False).item()
-
-
-cdef inline bint has_grad(Tensor x):
-    return x.t.node != NULL and x.t.node.op == FG_OP_leaf
-
-
-# ---- the class ------------------------------------------------------------------------------------------
 cdef tuple shape_tuple(fg_shape *s):
     return tuple([s.dim[i] for i in range(s.ndim)])
 
@@ -231,65 +183,19 @@ cdef class Tensor:
             raise TypeError(f"tofile: expected the name of a file or an open file, got {type(file).__name__}")
         view_of(self.t.array, False).tofile(file, sep, format)
 
-    @property
-    def flat(self):
-        """Refused: ``ravel`` has the elements in one axis."""
-        raise AttributeError("a tensor has no flat; use x.ravel(), or x.at[index].set(values) for a changed one")
-
-    @property
-    def flags(self):
-        """Refused: ``detach().numpy()`` has them."""
-        raise no_memory("flags")
-
-    @property
-    def strides(self):
-        """Refused: ``detach().numpy()`` has them."""
-        raise no_memory("strides")
-
-    @property
-    def base(self):
-        """Refused: ``detach().numpy()`` has one."""
-        raise no_memory("base")
-
-    @property
-    def data(self):
-        """Refused: ``detach().numpy()`` has it."""
-        raise no_memory("data")
-
-    @property
-    def ctypes(self):
-        """Refused: ``detach().numpy()`` has it."""
-        raise no_memory("ctypes")
-
-    @property
-    def byteswap(self):
-        """Refused: ``detach().numpy()`` has it."""
-        raise no_memory("byteswap")
-
-    @property
-    def getfield(self):
-        """Refused: ``detach().numpy()`` has it."""
-        raise no_memory("getfield")
-
-    @property
-    def setfield(self):
-        """Refused: ``detach().numpy()`` has it."""
-        raise no_memory("setfield")
-
-    @property
-    def setflags(self):
-        """Refused: ``detach().numpy()`` has it."""
-        raise no_memory("setflags")
-
-    @property
-    def dump(self):
-        """Refused: ``pickle.dump`` and ``fastgrad.save`` write tensors."""
-        raise AttributeError("a tensor has no dump; use pickle.dump(x, file) or fastgrad.save(path, x)")
-
-    @property
-    def dumps(self):
-        """Refused: ``pickle.dumps`` makes bytes of tensors."""
-        raise AttributeError("a tensor has no dumps; use pickle.dumps(x)")
+    # What ndarrays have and tensors refuse.
+    flat = RefusedAttribute("flat", "x.ravel(), or x.at[index].set(values) for a changed one")
+    dump = RefusedAttribute("dump", "pickle.dump(x, file) or fastgrad.save(path, x)")
+    dumps = RefusedAttribute("dumps", "pickle.dumps(x)")
+    flags = RefusedAttribute("flags")
+    strides = RefusedAttribute("strides")
+    base = RefusedAttribute("base")
+    data = RefusedAttribute("data")
+    ctypes = RefusedAttribute("ctypes")
+    byteswap = RefusedAttribute("byteswap")
+    getfield = RefusedAttribute("getfield")
+    setfield = RefusedAttribute("setfield")
+    setflags = RefusedAttribute("setflags")
 
     def detach(self):
         """The same values as a constant: no gradient passes through the result."""
@@ -331,20 +237,7 @@ cdef class Tensor:
     def __dlpack__(self, *, stream=None, max_version=None, dl_device=None, copy=None):
         if self.t.node != NULL:
             raise BufferError("a tensor that requires gradients cannot be exported by DLPack; use .detach()")
-        # Whoever imports it may write, and some (PyTorch) also where they are told that it is read-only. Memory that
-        # the tape or another tensor holds too is therefore copied, unless copy=False asks for it, read-only.
-        given = {"stream": stream, "max_version": max_version, "dl_device": dl_device, "copy": copy}
-        cdef bint writeable = fg_array_is_private(self.t.array) and self.t.array.tape_refs == 0
-        a = view_of(self.t.array, writeable)
-        if writeable and copy is not True:
-            self.t.array.externally_mutable = True
-        elif copy is None:
-            a = a.copy()
-        if NUMPY_2_0:                           # it knows neither versions nor copies, and exports no read-only memory
-            if dl_device not in (None, self.__dlpack_device__()):
-                raise BufferError(f"a tensor is in the memory of the CPU, not on the device {dl_device}")
-            return (a.copy() if copy else a).__dlpack__(stream=stream)
-        return a.__dlpack__(**{key: value for key, value in given.items() if value is not None})
+        return dlpack_of(self, stream, max_version, dl_device, copy)
 
     def __dlpack_device__(self):
         return (1, 0)                           # kDLCPU
@@ -389,18 +282,7 @@ cdef class Tensor:
         return <Py_ssize_t><void *>self >> 4
 
     def __repr__(self):
-        if fg_tracing and fg_traced(self.t.array):
-            kind = "being traced" if fg_trace_check_leaked(self.t.array) == FG_OK else "of an ended trace"
-            return f"tensor(<{kind}>, shape={self.shape}, dtype={self.dtype})"
-        with np.printoptions(threshold=1000):
-            text = np.array2string(view_of(self.t.array, False), separator=", ", prefix="tensor(")
-        suffix = "" if self.t.array.dtype in (FG_FLOAT64, FG_BOOL, FG_INT64) else f", dtype={self.dtype}"
-        if self.size == 0 and self.ndim != 1:
-            suffix += f", shape={self.shape}"
-        if self.t.node != NULL:
-            suffix += (", requires_grad=True" if self.t.node.op == FG_OP_leaf
-                      else f", op={fg_ops[self.t.node.op].name.decode()}")
-        return f"tensor({text}{suffix})"
+        return text_of_tensor(self)
 
     def __format__(self, str spec):
         if spec and self.size != 1:
@@ -453,23 +335,7 @@ cdef class Tensor:
         array([ 1.   , 27.183])
         """
         cdef bint retain = retain_graph, create = create_graph
-        cdef fg_tensor g
-        if (fg_tracing and fg_trace_here() == FG_MAPPED and fg_trace_value(self.t.array) >= 0
-                and fg_trace_tracked(self.t)):
-            raise RuntimeError("backward: in a function that is mapped by vmap this would add the gradient of one "
-                               "element of the batch to the .grad of a tensor from outside; use fastgrad.grad")
-        if self.t.node == NULL:
-            raise RuntimeError("backward: nothing was recorded for this tensor; make an input with "
-                               "requires_grad=True, and compute outside of no_grad()")
-        if gradient is None:
-            if self.t.array.shape.size != 1:
-                raise RuntimeError(f"backward: a tensor of shape {self.shape} has no single gradient; reduce it to "
-                                   "one number (y.sum().backward()) or pass gradient= of that shape")
-            g = one_like(self)
-        elif create and isinstance(gradient, Tensor) and (<Tensor>gradient).t.node != NULL:
-            g = recorded_cotangent(self, gradient)
-        else:
-            g = fg_tensor(cotangent_like(self, gradient, "backward"), NULL)
+        cdef fg_tensor g = cotangent_of_backward(self, gradient, create)
         status = fg_backward(self.t, g, retain, create)
         fg_tensor_unref(g)
         check(status)
