@@ -15,8 +15,8 @@ fg_sets *fg_sets_new(int32_t n);                /* NULL: no memory (fg_message) 
 void fg_sets_free(fg_sets *);
 /* y[i] = the union of the sets a[i] and b[i]. */
 int fg_sets_union(fg_sets *, int64_t n, const int32_t *a, const int32_t *b, int32_t *y);
-/* y[j] = the union of all sets x[k] with to[k] == j, for j below n_y. */
-int fg_sets_gather(fg_sets *, int64_t n, const int32_t *x, const int64_t *to, int64_t n_y, int32_t *y);
+/* y[j] = the union of all sets x[k] with to[k] == j, for j below n_y; of rows of `inner` sets, column by column. */
+int fg_sets_gather(fg_sets *, int64_t n, int64_t inner, const int32_t *x, const int64_t *to, int64_t n_y, int32_t *y);
 /* The matrix with a row for each set of x: `start`, which has n + 1 places, and then the columns. */
 void fg_sets_starts(const fg_sets *, int64_t n, const int32_t *x, int64_t *start);
 void fg_sets_columns(const fg_sets *, int64_t n, const int32_t *x, int32_t *columns);
@@ -27,9 +27,11 @@ void fg_sets_columns(const fg_sets *, int64_t n, const int32_t *x, int32_t *colu
  * the colours are of no use. */
 int fg_color_rows(int64_t n, int64_t n_columns, const int64_t *start, const int32_t *columns, int32_t most,
                   int32_t *colors, int32_t *count);
-/* The entries of a matrix of n rows from sums of rows of one colour: of an entry in row i and column j passes[color of
- * i][j]; or, if the colours are those of columns, from sums of columns passes[color of j][i]. */
+/* The entries of a matrix of n rows, in which columns ascend, from sums of rows of one colour, or of columns: an entry
+ * in row i and column j is number j of the pass of the colour of i, or number i of that of j. A pass has n_parts arrays
+ * (NULL: of zeros), number k of which has the numbers from end[k] to end[k + 1]; those of colour c begin at
+ * parts[c * n_parts]. */
 void fg_entries_of_passes(int64_t n, const int64_t *start, const int32_t *columns, const int32_t *colors,
-                          int of_columns, const double *const *passes, double *entries);
+                          int of_columns, int n_parts, const int64_t *end, const double *const *parts, double *entries);
 
 #endif

@@ -179,13 +179,15 @@ cdef extern from "sparsity.h":
     fg_sets *fg_sets_new(int32_t n)
     void fg_sets_free(fg_sets *)
     int fg_sets_union(fg_sets *, int64_t n, const int32_t *a, const int32_t *b, int32_t *y)
-    int fg_sets_gather(fg_sets *, int64_t n, const int32_t *x, const int64_t *to, int64_t n_y, int32_t *y)
+    int fg_sets_gather(fg_sets *, int64_t n, int64_t inner, const int32_t *x, const int64_t *to, int64_t n_y,
+                       int32_t *y)
     void fg_sets_starts(const fg_sets *, int64_t n, const int32_t *x, int64_t *start)
     void fg_sets_columns(const fg_sets *, int64_t n, const int32_t *x, int32_t *columns)
     int fg_color_rows(int64_t n, int64_t n_columns, const int64_t *start, const int32_t *columns, int32_t most,
                       int32_t *colors, int32_t *count)
     void fg_entries_of_passes(int64_t n, const int64_t *start, const int32_t *columns, const int32_t *colors,
-                              bint of_columns, const double *const *passes, double *entries)
+                              int of_columns, int n_parts, const int64_t *end, const double *const *parts,
+                              double *entries)
 
 cdef extern from "program.h":
     ctypedef struct fg_program:

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from . import _core, _user_frames
+from . import _core, _user_frames, tree
 from ._arguments import shown
 from ._compile.outside import watch
 from ._compile.replayed import Replayed
@@ -206,7 +206,8 @@ class Jacobian:
         """Find the pattern, or check whether the given one holds for every x."""
         traced = rows.traced(x, sparse)
         if self._given is None:
-            self._know(rows.search(x, sparse) if traced is None else traced, rows, x, checked=traced is None)
+            found = rows.search(x, sparse) if traced is None else traced.tocsr()
+            self._know(found, rows, x, checked=traced is None, by_columns=traced)
             return
         given = sparse.csr_array(self._given, copy=True) != 0  # which sums duplicates in place
         if given.shape != (rows.m, x.size):
@@ -214,35 +215,36 @@ class Jacobian:
                 f"{self._name}: sparsity has shape {given.shape}, expected {(rows.m, x.size)}: a row for each "
                 "number of f(x), a column for each of x"
             )
-        self._know(given, rows, x, checked=traced is None or (traced > given).nnz > 0)
+        self._know(given, rows, x, checked=traced is None or (traced.tocsr() > given).nnz > 0)
 
-    def _know(self, pattern: Any, rows: _Rows, x: np.ndarray, checked: bool) -> None:
-        """Compute the Jacobian with these nonzero entries from now on."""
+    def _know(self, pattern: Any, rows: _Rows, x: np.ndarray, checked: bool, by_columns: Any = None) -> None:
+        """Compute the Jacobian with these nonzero entries from now on; ``by_columns`` has the same, as a csc_array."""
         indptr, indices = _index(pattern.indptr, pattern.indices)
         pattern = type(pattern)((np.ones(indices.size, np.int8), indices, indptr), pattern.shape)
         pattern.sort_indices()
 
-        def by_rows(most: int = _ANY) -> Any:
+        transposed = pattern.tocsc() if by_columns is None else by_columns
+
+        def color_rows(most: int = _ANY) -> Any:
             return _core.color_rows(pattern.indptr, pattern.indices, x.size, most)
 
-        def by_columns(most: int = _ANY) -> Any:
-            transposed = pattern.tocsc()
+        def color_columns(most: int = _ANY) -> Any:
             return _core.color_rows(transposed.indptr, transposed.indices, rows.m, most)
 
         # Rows with an entry in one column have different colours, and so have columns with one in a row.
-        least_by_rows = int(np.bincount(pattern.indices, minlength=1).max())
+        least_by_rows = int(np.diff(transposed.indptr).max())
         least_by_columns = int(np.diff(pattern.indptr).max())
-        in_rows: Any = by_rows() if least_by_rows <= least_by_columns else None
+        in_rows: Any = color_rows() if least_by_rows <= least_by_columns else None
         in_columns: Any = None
         if in_rows is None:
-            in_columns = by_columns()
+            in_columns = color_columns()
             if least_by_rows <= in_columns[1]:
-                in_rows = by_rows(in_columns[1])
+                in_rows = color_rows(in_columns[1])
         elif least_by_columns < in_rows[1]:
-            in_columns = by_columns(in_rows[1] - 1)
+            in_columns = color_columns(in_rows[1] - 1)
         fewer = in_columns is not None and (in_rows is None or in_columns[1] < in_rows[1])
         forward = fewer and rows.goes_forward(x)
-        colors, _ = in_columns if forward else in_rows or by_rows()
+        colors, _ = in_columns if forward else in_rows or color_rows()
         rows.color(pattern, colors, forward, checked)
         self.pattern, self.colors, self.mode = rows.pattern, rows.colors, rows.mode
 
@@ -253,11 +255,23 @@ class _Rows(Vector):
     def __init__(self, f: Callable[[Any], Any], variables: Variables, compile: bool, name: str) -> None:
         self.outside = watch(f)  # the pattern is found anew where f reads something else than before
         super().__init__(name, f, variables, (), compile)
-        y = self._values(variables.leaves(variables.start))
-        self.m, self._dtype = y.size, np.dtype(y.dtype)
+        self._values = Replayed(self._measured, self._eagerly(self._measured), f"{name}: f", compile)
+        found = self._values(variables.leaves(variables.start))  # from a trace, which computes nothing
+        self._dtype = np.result_type(*[dtype for _, dtype in found])
+        self._ends = np.cumsum([0, *[size for size, _ in found]])  # between the leaves of f(x)
+        self.m = int(self._ends[-1])
         self._traceable = self.traceable  # if not, a warning has told so, and the passes are not tried
-        del self._values  # with the memory of its program
+        del self._values  # with its program
         self._random = np.random.default_rng(0)
+
+    def _pieces(self, leaves: list[Any]) -> list[Tensor]:
+        """The leaves of f(x) as vectors."""
+        y = self._call(leaves)
+        self._flat(y)  # refuses what are no numbers
+        return [_core.asarray(leaf).reshape(-1) for leaf in tree.leaves(y)]
+
+    def _measured(self, leaves: list[Any]) -> list[tuple[int, str]]:
+        return [(y.size, y.dtype.str) for y in self._pieces(leaves)]
 
     def _combined(self, leaves: list[Any], weights: Any) -> Any:
         """The sum of the rows with these weights, leaf by leaf."""
@@ -268,7 +282,8 @@ class _Rows(Vector):
         return np.where(chosen, self._random.uniform(0.5, 1.5, chosen.size), 0).astype(self._dtype)
 
     def traced(self, x: np.ndarray, sparse: Any) -> Any:
-        """The pattern for all x; None if f cannot be traced, or runs eagerly and may compute something else later."""
+        """The pattern for all x, by columns; None if f cannot be traced, or runs eagerly and may compute something else
+        later."""
         if not self._traceable:
             return None
         y = _core.tensor(np.ones(self.m, self._dtype))
@@ -276,7 +291,7 @@ class _Rows(Vector):
         if found is None:
             return None
         start, rows = _index(*found)
-        return sparse.csc_array((np.ones(rows.size, bool), rows, start), (self.m, x.size)).tocsr()
+        return sparse.csc_array((np.ones(rows.size, np.int8), rows, start), (self.m, x.size))
 
     def goes_forward(self, x: np.ndarray) -> bool:
         """Whether all operations of f have forward rules."""
@@ -355,18 +370,19 @@ class _Rows(Vector):
         for array in (pattern.data, pattern.indices, pattern.indptr, self.colors):
             array.flags.writeable = False  # they can be read from outside, and each call relies on them
 
-        def passes(leaves: list[Any]) -> list[Any]:
-            """The sum of the rows or columns of each colour, and the result of the random direction."""
+        def passes(leaves: list[Any]) -> list[list[Any]]:
+            """The sum of the rows or columns of each colour, and the result of the random direction, leaf by leaf; None
+            for leaves that are all zero."""
             seeds: Iterator[np.ndarray] = ((colors == color).astype(self._dtype) for color in range(count))
             if self._check is not None:
                 seeds = itertools.chain(seeds, [self._check])
             if forward:
-                point = Point(self._name, self._tracked, (leaves,), keep=True)
-                found = [_joined(point.push(self._tangents(seed), drop_zeros=True)) for seed in seeds]
+                point = Point(self._name, self._pieces, (leaves,), keep=True, any_numbers=True)
+                found = [point.push(self._tangents(seed), drop_zeros=True, fill=False) for seed in seeds]
             else:
-                pull = vjp(self._tracked, leaves)[1]
-                found = [_joined(pull(seed)[0]) for seed in seeds]
-            return [y if _core.tracing() or y.requires_grad else _core.own(y) for y in found]
+                pull, ends = vjp(self._pieces, leaves)[1], self._ends
+                found = [pull([seed[a:b] for a, b in itertools.pairwise(ends)])[0] for seed in seeds]
+            return [[*map(_result, parts)] for parts in found]
 
         self._passes = Replayed(passes, self._eagerly(passes), f"{self._name}: f", self._traceable)
 
@@ -376,14 +392,15 @@ class _Rows(Vector):
 
     def compressed(self, x: np.ndarray) -> tuple[Any, bool]:
         """The Jacobian at x, and whether it agrees with one more pass, for a weighted sum of its rows or columns."""
+        ends = self._ends if self._forward else self._variables.ends()
         found = [
-            y.numpy() if isinstance(y, Tensor) else y  # refused where f reads what is being differentiated
-            for y in self._passes(self._variables.leaves(x))
+            [y.numpy() if isinstance(y, Tensor) else y for y in parts]  # refused if f reads what is differentiated
+            for parts in self._passes(self._variables.leaves(x))
         ]
-        pattern, total = self.pattern, None if self._check is None else found.pop()
-        if sum(y.nbytes for y in found) >= _LARGE:
+        pattern, total = self.pattern, None if self._check is None else _joined(found.pop(), ends)
+        if sum(y.nbytes for parts in found for y in parts if y is not None) >= _LARGE:
             self._passes.release_memory()  # before the entries take more
-        data = _core.entries_of_passes(pattern.indptr, pattern.indices, self.colors, self._forward, found)
+        data = _core.entries_of_passes(pattern.indptr, pattern.indices, self.colors, self._forward, ends, found)
         found.clear()  # lets go of their memory
         result = type(pattern)((data, pattern.indices.copy(), pattern.indptr.copy()), pattern.shape)
         if total is None:
@@ -423,10 +440,18 @@ def _constants(leaves: list[np.ndarray]) -> list[Any]:
     return [_core.tensor(leaf) for leaf in leaves]
 
 
-def _joined(leaves: list[Any]) -> Tensor:
-    """All numbers of some leaves as one vector of float64."""
-    vectors = [_core.astype(_core.asarray(leaf), np.float64) for leaf in leaves]
-    return vectors[0].reshape(-1) if len(vectors) == 1 else _core.concatenate(vectors, axis=None)
+def _result(y: Any) -> Any:
+    """A leaf of a pass as the passes return it: None, and what an outer trace or transform reads, as they are."""
+    return _core.own(y) if isinstance(y, Tensor) and not (_core.tracing() or y.requires_grad) else y
+
+
+def _joined(leaves: list[Any], ends: np.ndarray) -> np.ndarray:
+    """All numbers of some leaves as one vector of float64; None is zeros."""
+    vector = np.zeros(ends[-1])
+    for (start, end), leaf in zip(itertools.pairwise(ends), leaves):
+        if leaf is not None:
+            vector[start:end] = leaf.reshape(-1)
+    return vector
 
 
 def _colors(rows: np.ndarray, columns: np.ndarray, n_rows: int) -> np.ndarray:

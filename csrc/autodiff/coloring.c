@@ -154,10 +154,35 @@ int fg_color_rows(int64_t n, int64_t n_columns, const int64_t *start, const int3
     return status;
 }
 
-void fg_entries_of_passes(int64_t n, const int64_t *start, const int32_t *columns, const int32_t *colors,
-                          int of_columns, const double *const *passes, double *entries)
+/* ---- entries ----------------------------------------------------------------------------------------------------- */
+typedef struct {
+    const int64_t *start, *end;
+    const int32_t *columns, *colors;
+    int of_columns, n_parts;
+    const double *const *parts;
+    double *entries;
+} entries;
+
+static void entries_of_rows(void *context, int64_t from, int64_t to)
 {
-    for (int64_t i = 0; i < n; i++)
-        for (int64_t k = start[i]; k < start[i + 1]; k++)
-            entries[k] = of_columns ? passes[colors[columns[k]]][i] : passes[colors[i]][columns[k]];
+    const entries *e = context;
+    for (int64_t i = from; i < to; i++) {
+        int part = 0;
+        for (int64_t k = e->start[i]; k < e->start[i + 1]; k++) {
+            int64_t at = e->of_columns ? i : e->columns[k];
+            while (at >= e->end[part + 1])
+                part++;
+            int64_t color = e->colors[e->of_columns ? e->columns[k] : i];
+            const double *x = e->parts[color * e->n_parts + part];
+            e->entries[k] = x ? x[at - e->end[part]] : 0;
+        }
+    }
+}
+
+void fg_entries_of_passes(int64_t n, const int64_t *start, const int32_t *columns, const int32_t *colors,
+                          int of_columns, int n_parts, const int64_t *end, const double *const *parts, double *to)
+{
+    enum { LEAST = 1 << 12 }; /* rows that one thread has at a time, at least */
+    entries e = {start, end, columns, colors, of_columns, n_parts, parts, to};
+    fg_threads_range(n, n / 64 > LEAST ? n / 64 : LEAST, entries_of_rows, &e);
 }

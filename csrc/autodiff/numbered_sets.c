@@ -24,6 +24,7 @@ struct fg_sets {
     int32_t *table;
     int32_t *scratch;           /* n elements */
     int32_t *seen, mark;        /* seen[k] == mark: k is in the union being made */
+    int32_t last;               /* the number of the union made last */
     int64_t work;               /* elements looked at since the last pause */
 };
 
@@ -52,7 +53,8 @@ fg_sets *fg_sets_new(int32_t n)
         s->count = n + 1;
         s->room = s->count;
         s->capacity = n;
-        s->slots = 1024;
+        for (s->slots = 1024; s->slots < n;)
+            s->slots *= 2;      /* no page of it is in memory before a set gets there */
         s->start = malloc((places + 1) * sizeof *s->start);
         s->hash = malloc((places + 1) * sizeof *s->hash);
         s->elements = malloc(places * sizeof *s->elements);
@@ -126,17 +128,27 @@ static int widen_table(fg_sets *s)
     return FG_OK;
 }
 
+/* Is set i that of the first n elements of scratch? */
+static int is_scratch(const fg_sets *s, int32_t i, int64_t n)
+{
+    return size_of(s, i) == n && !memcmp(s->elements + s->start[i], s->scratch, (size_t)n * sizeof *s->scratch);
+}
+
 /* The number of the set of the first n >= 2 elements of scratch, which ascend. */
 static int number_of_scratch(fg_sets *s, int64_t n, int32_t *number)
 {
     FG_ASSERT(n >= 2);
+    int32_t next = s->last + 1; /* an operation often makes the sets that another one made, in the same order */
+    if (next > s->n && next < s->count && is_scratch(s, next, n)) {
+        *number = s->last = next;
+        return FG_OK;
+    }
     uint32_t hash = hash_of(n, s->scratch);
     int64_t slot = hash & (s->slots - 1);
     for (; s->table[slot]; slot = (slot + 1) & (s->slots - 1)) {
         int32_t i = s->table[slot];
-        if (s->hash[i] == hash && size_of(s, i) == n &&
-            !memcmp(s->elements + s->start[i], s->scratch, (size_t)n * sizeof *s->scratch)) {
-            *number = i;
+        if (s->hash[i] == hash && is_scratch(s, i, n)) {
+            *number = s->last = i;
             return FG_OK;
         }
     }
@@ -152,7 +164,7 @@ static int number_of_scratch(fg_sets *s, int64_t n, int32_t *number)
         return status;
     memcpy(s->elements + used, s->scratch, (size_t)n * sizeof *s->scratch);
     s->hash[s->count] = hash;
-    s->table[slot] = *number = s->count++;
+    s->table[slot] = *number = s->last = s->count++;
     s->start[s->count] = used + n;
     return 2 * (int64_t)(s->count - s->n) > s->slots ? widen_table(s) : FG_OK;
 }
@@ -234,15 +246,16 @@ static int by_size(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-/* The union of the sets x[order[k]], or x[k] if order is NULL, for the k from `from` to `end`. */
-static int union_of_many(fg_sets *s, const int32_t *x, const int64_t *order, int64_t from, int64_t end, int32_t *number)
+/* The union of the sets x[order[k] * stride], or x[k * stride] if order is NULL, for the k from `from` to `end`. */
+static int union_of_many(fg_sets *s, const int32_t *x, int64_t stride, const int64_t *order, int64_t from, int64_t end,
+                         int32_t *number)
 {
     int32_t first = 0, last = 0; /* the first set that is not empty, and the one looked at last */
     int64_t size = 0;
     int ascends = 1;
     *number = 0;
     for (int64_t k = from; k < end; k++) {
-        int32_t set = x[order ? order[k] : k];
+        int32_t set = x[(order ? order[k] : k) * stride];
         if (!set || set == last)
             continue;
         last = set;
@@ -290,7 +303,16 @@ static int union_of_many(fg_sets *s, const int32_t *x, const int64_t *order, int
     return number_of_scratch(s, size, number);
 }
 
-int fg_sets_gather(fg_sets *s, int64_t n, const int32_t *x, const int64_t *to, int64_t n_y, int32_t *y)
+/* Are two columns of rows of `inner` sets alike? */
+static int are_alike(const int32_t *x, int64_t n, int64_t inner)
+{
+    for (int64_t k = 0; k < n; k++)
+        if (x[k * inner] != x[k * inner + 1])
+            return 0;
+    return 1;
+}
+
+int fg_sets_gather(fg_sets *s, int64_t n, int64_t inner, const int32_t *x, const int64_t *to, int64_t n_y, int32_t *y)
 {
     int64_t *start = calloc((size_t)n_y + 1, sizeof *start), *order = NULL;
     if (!start)
@@ -315,8 +337,14 @@ int fg_sets_gather(fg_sets *s, int64_t n, const int32_t *x, const int64_t *to, i
         memmove(start + 1, start, (size_t)n_y * sizeof *start);
         start[0] = 0;
     }
-    for (int64_t j = 0; !status && j < n_y; j++)
-        status = union_of_many(s, x, order, start[j], start[j + 1], &y[j]);
+    for (int64_t c = 0; !status && c < inner; c++) {
+        int is_like_last = c && are_alike(x + c - 1, n, inner);
+        for (int64_t j = 0; !status && j < n_y; j++)
+            if (is_like_last)
+                y[j * inner + c] = y[j * inner + c - 1];
+            else
+                status = union_of_many(s, x + c, inner, order, start[j], start[j + 1], &y[j * inner + c]);
+    }
     free(start);
     free(order);
     return status;

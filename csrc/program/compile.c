@@ -12,6 +12,8 @@ static int (*const passes[])(fg_program *) = {
     /* Constant shrinking: a constant whose elements are all equal becomes a single element, which is broadcast, or a
      * block of them, which is read again and again. */
     fg_pass_shrink_constants,
+    /* A long constant that repeats a row becomes that row, which is broadcast. */
+    fg_pass_repeat_rows,
     /* Algebraic simplification (identity elimination): x * 1, -(-x), a cast to the same dtype: users read x instead.
      * x * x is a square. */
     fg_pass_remove_identities,

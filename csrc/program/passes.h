@@ -20,6 +20,9 @@ int fg_constant_is_padded(const fg_array *);    /* may steps read it up to the e
  * how often each is an operand or output. To be freed by freeing *maker. 0: no memory. */
 int fg_count_uses(const fg_program *, int **maker, int **uses);
 
+/* On instructions: repeated_constants.c. */
+int fg_pass_repeat_rows(fg_program *);
+
 /* On instructions: join_loops.c. */
 int fg_pass_join_loops(fg_program *);
 

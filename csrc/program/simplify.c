@@ -218,6 +218,15 @@ int fg_pass_shrink_constants(fg_program *p)
 }
 
 /* ---- algebraic simplification ------------------------------------------------------------------------------------ */
+/* Does a transpose leave all axes where they are? */
+static int keeps_order(const fg_program *p, const instruction *t)
+{
+    for (int i = 0; i < t->n_attr; i++)
+        if (attrs_of(p, t)[i] != i)
+            return 0;
+    return 1;
+}
+
 /* The operand that an instruction returns unchanged, bit for bit, or -1. It is -1 for x + 0, because -0 + 0 is 0. */
 static int neutral(const fg_program *p, const instruction *a)
 {
@@ -236,6 +245,8 @@ static int neutral(const fg_program *p, const instruction *a)
         return in[1] >= 0 && is_number(p, in[1], 1) ? in[3] : -1;
     case FG_VJP(FG_OP_multiply, 1):
         return in[0] >= 0 && is_number(p, in[0], 1) ? in[3] : -1;
+    case FG_OP_transpose:
+        return keeps_order(p, a) ? in[0] : -1;
     case FG_OP_positive:
     case FG_OP_cast:
     case FG_OP_reshape:

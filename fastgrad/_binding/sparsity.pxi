@@ -38,12 +38,14 @@ cdef class NumberedSets:
                             <int32_t *>cnp.PyArray_DATA(y), <int32_t *>cnp.PyArray_DATA(found)))
         return found
 
-    def gathered(self, sets not None, to not None, int64_t n):
-        """n sets, of which number j is the union of all ``sets[k]`` with ``to[k] == j``, both arrays flattened."""
+    def gathered(self, sets not None, to not None, int64_t n, int64_t inner=1):
+        """n sets, of which number j is the union of all ``sets[k]`` with ``to[k] == j``, both arrays flattened; with
+        ``inner`` the same of n rows of so many sets, column by column."""
         cdef cnp.ndarray x = contiguous(sets, np.int32), places = contiguous(to, np.int64)
-        same_size(x, places)
-        cdef cnp.ndarray found = np.empty(n, np.int32)
-        check(fg_sets_gather(self.sets, cnp.PyArray_SIZE(x), <int32_t *>cnp.PyArray_DATA(x),
+        if cnp.PyArray_SIZE(x) != cnp.PyArray_SIZE(places) * inner:
+            raise ValueError(f"expected {cnp.PyArray_SIZE(places) * inner} sets, got {cnp.PyArray_SIZE(x)}")
+        cdef cnp.ndarray found = np.empty(n * inner, np.int32)
+        check(fg_sets_gather(self.sets, cnp.PyArray_SIZE(places), inner, <int32_t *>cnp.PyArray_DATA(x),
                              <int64_t *>cnp.PyArray_DATA(places), n, <int32_t *>cnp.PyArray_DATA(found)))
         return found
 
@@ -74,22 +76,23 @@ def color_rows(cnp.ndarray start not None, cnp.ndarray columns not None, int64_t
 
 
 def entries_of_passes(cnp.ndarray start not None, cnp.ndarray columns not None, cnp.ndarray colors not None,
-                      bint of_columns, list passes not None):
-    """The entries of a matrix in CSR form from the float64 results of a pass for each colour of its rows, or columns:
-    one number for each column, or row."""
-    cdef cnp.ndarray one, entries = np.empty(cnp.PyArray_SIZE(columns), np.float64)
-    cdef int k, n = len(passes)
+                      bint of_columns, ends not None, list passes not None):
+    """The entries of a matrix in CSR form, in which columns ascend, from a pass for each colour of its rows, or columns:
+    one number for each column, or row. A pass is a list of float arrays, or None for zeros, that lie between ``ends``.
+    """
+    cdef cnp.ndarray entries = np.empty(cnp.PyArray_SIZE(columns), np.float64)
     cdef cnp.ndarray places = contiguous(start, np.int64), indices = contiguous(columns, np.int32)
-    cdef cnp.ndarray mine = contiguous(colors, np.int32)
-    cdef list held = [contiguous(x, np.float64) for x in passes]
+    cdef cnp.ndarray mine = contiguous(colors, np.int32), between = contiguous(ends, np.int64)
+    cdef list held = [None if x is None else contiguous(x, np.float64) for parts in passes for x in parts]
+    cdef int k, n = len(held)
     cdef const double **given = <const double **>PyMem_Malloc((n + 1) * sizeof(double *))
     if given == NULL:
         raise MemoryError("no memory")
     for k in range(n):
-        one = held[k]
-        given[k] = <const double *>cnp.PyArray_DATA(one)
+        given[k] = NULL if held[k] is None else <const double *>cnp.PyArray_DATA(<cnp.ndarray>held[k])
     fg_entries_of_passes(cnp.PyArray_SIZE(places) - 1, <int64_t *>cnp.PyArray_DATA(places),
-                         <int32_t *>cnp.PyArray_DATA(indices), <int32_t *>cnp.PyArray_DATA(mine), of_columns, given,
+                         <int32_t *>cnp.PyArray_DATA(indices), <int32_t *>cnp.PyArray_DATA(mine), of_columns,
+                         <int>cnp.PyArray_SIZE(between) - 1, <int64_t *>cnp.PyArray_DATA(between), given,
                          <double *>cnp.PyArray_DATA(entries))
     PyMem_Free(given)
     return entries

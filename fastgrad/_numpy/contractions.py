@@ -17,6 +17,7 @@ import numpy as np
 
 from .. import _core
 from .._core import Tensor, asarray, astype, matmul, multiply, normal_axes, reshape, transpose
+from . import joining
 from .diagonals import diagonal
 from .reductions import refuse_out
 from .shapes import is_single, moveaxis, one_axis
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from .typing import TensorLike
 
 _MATMUL = _core.OP_NUMBERS["matmul"]
+_MANY = 2048  # elements from which on the components of a cross product are read in place, not gathered
 Labels = tuple[int, ...]
 Shape = tuple[int, ...]
 
@@ -271,8 +273,12 @@ def cross(
     a, b = moveaxis(a, one_axis(axisa, a.ndim, "cross"), -1), moveaxis(b, one_axis(axisb, b.ndim, "cross"), -1)
     if a.shape[-1] != 3 or b.shape[-1] != 3:
         raise ValueError(f"cross: expected vectors of 3 elements, got {a.shape[-1]} and {b.shape[-1]}")
-    turned = [multiply(a[..., [1, 2, 0]], b[..., [2, 0, 1]]), multiply(a[..., [2, 0, 1]], b[..., [1, 2, 0]])]
-    y = turned[0] - turned[1]
+    if max(a.size, b.size) >= _MANY:
+        (a0, a1, a2), (b0, b1, b2) = [[x[..., k] for k in range(3)] for x in (a, b)]
+        y = joining.stack([a1 * b2 - a2 * b1, a2 * b0 - a0 * b2, a0 * b1 - a1 * b0], -1)
+    else:
+        turned = [multiply(a[..., [1, 2, 0]], b[..., [2, 0, 1]]), multiply(a[..., [2, 0, 1]], b[..., [1, 2, 0]])]
+        y = turned[0] - turned[1]
     return y if axisc == -1 else moveaxis(y, -1, one_axis(axisc, y.ndim, "cross"))
 
 

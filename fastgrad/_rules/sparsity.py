@@ -81,7 +81,12 @@ def of_concatenate(s: PatternInstruction) -> Any:
 def of_untake(s: PatternInstruction) -> Any:
     if s.parts[1] is not None or not s.known[1]:
         return None
-    axis, shared, _ = s.attr
+    axis, shared, length = s.attr
+    if axis == 0 and not shared:
+        index = s.xs[1].numpy().ravel()
+        inner = _size(s.y.shape[1:])
+        to = np.where(index < 0, index + length, index)
+        return s.sets.gathered(s.parts[0], to, length, inner).reshape(s.y.shape)
     to = apply_op(_core.OP_NUMBERS["take"], [_core.tensor(_numbers(s.y.shape)), s.xs[1]], (axis, shared)).numpy()
     return s.sets.gathered(s.parts[0], to, s.y.size).reshape(s.y.shape)
 

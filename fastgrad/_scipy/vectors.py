@@ -62,6 +62,10 @@ class Variables:
         """A key that is equal for x0 of one structure with leaves of the same shapes and dtypes."""
         return self.structure, *[(shape, dtype) for _, shape, dtype in self._parts]
 
+    def ends(self) -> np.ndarray:
+        """Where the leaves begin in the vector, and where it ends."""
+        return np.array([0, *[part.stop for part, _, _ in self._parts]])
+
     def leaves(self, vector: np.ndarray) -> list[np.ndarray]:
         """The leaves that make up a vector, as ndarrays, which may be views of it."""
         return [vector[part].reshape(shape).astype(dtype, copy=False) for part, shape, dtype in self._parts]
@@ -329,7 +333,10 @@ class Vector(Function):
         self._product = Replayed(self._along, self._eagerly(self._along), of_hessian, compile, static, native=native)
 
     def _of_leaves(self, leaves: list[Any], *args: Any) -> Any:
-        y = self._call(leaves, *args)
+        return self._flat(self._call(leaves, *args))
+
+    def _flat(self, y: Any) -> Any:
+        """What f returned as one vector."""
         try:
             flat = tree.ravel(y)[0]
         except TypeError as error:

@@ -219,8 +219,9 @@ class Point:
         with _core.Recording():
             return self._with_lineage(_core.pull(self.results, cotangents, self.watched, True), cotangents)
 
-    def push(self, tangents: list[Any], drop_zeros: bool = False) -> list[Tensor]:
-        """The tangents of the results. A tangent that is None is zero; ``drop_zeros`` is that of `pushforward.push`."""
+    def push(self, tangents: list[Any], drop_zeros: bool = False, fill: bool = True) -> list[Any]:
+        """The tangents of the results. A tangent that is None is zero, among the results only where they are not to be
+        filled with zeros; ``drop_zeros`` is that of `pushforward.push`."""
         given = [t for t in tangents if t is not None]
         if self.recording(given):
             with _core.Recording():
@@ -230,6 +231,8 @@ class Point:
             with no_grad():
                 constant = [None if t is None else t.detach() for t in tangents]
                 found = push(self.results, self.watched, constant, False, drop_zeros)
+        if not fill:
+            return found
         return [_core.asarray(np.zeros(y.shape, y.dtype)) if t is None else t for t, y in zip(found, self.results)]
 
     def pass_is_short(self) -> bool:
