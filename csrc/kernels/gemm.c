@@ -545,11 +545,13 @@ static void NAME(gemm)(int ta, int tb, int64_t m, int64_t n, int64_t k, const vo
         return;
     }
     for (int64_t p = 0; p < k; p += depth)
-        for (int64_t j = 0; j < n; j += width) {
-            const int64_t kp = LESSER(depth, k - p), columns = LESSER(width, n - j);
-            const int64_t vectors = QUOTIENT_UP(columns, W);
-            const int last = (int)(columns - (vectors - 1) * W), ragged = last < W && !MASKED;
+        for (int64_t from = 0; from < n; from += width) {
+            const int64_t kp = LESSER(depth, k - p), vectors = QUOTIENT_UP(LESSER(width, n - from), W);
             const int add = beta || p > 0;
+            /* Where rows end within a vector, the last vectors may begin earlier, and write some elements once more. */
+            const int again = !MASKED && !add && c_col == 1 && n >= vectors * W && n - from < vectors * W;
+            const int64_t j = again ? n - vectors * W : from, columns = LESSER(width, n - j);
+            const int last = (int)(columns - (vectors - 1) * W), ragged = last < W && !MASKED;
             const REAL *rows_b = b + p * b_row + j * b_col;
             int64_t ld = b_row;
             if (b_col != 1 || ragged) {
