@@ -214,7 +214,7 @@ def test_einsum_fuses_short_dot_products_and_lays_products_out_as_the_result():
     dots = str(fg.compile(lambda x: fg.einsum("nki,nki->nk", x, fg.exp(x))).program(x))
     assert "matmul" not in dots and dots.count("fused") == 1, dots
     products = str(fg.compile(lambda q, x: fg.einsum("kij,nkj->nki", q, x)).program(q, x))
-    assert "(4, 500, 9)" in next(line for line in products.splitlines() if "matmul" in line), products
+    assert "transpose" not in products, products
 
 
 def test_einsum_neither_copies_nor_transposes_matrices():

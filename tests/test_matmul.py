@@ -222,6 +222,25 @@ def test_a_row_does_not_depend_on_the_other_rows(dtype):
         np.testing.assert_array_equal(fg.matmul(a[:m], b[:, :n]).numpy(), whole[:m, :n])
 
 
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_a_vector_with_short_rows_and_with_few_columns(dtype):
+    """The kernels for these sum as those of matrices do: the same bits as where more is multiplied."""
+    for k in range(1, 32):
+        a, b = draw([(70, k), (k, 17)], dtype)
+        whole = fg.matmul(a, b).numpy()
+        for m in (9, 16, 31, 32, 33, 64, 69, 70):
+            np.testing.assert_array_equal(fg.matmul(a[:m], b[:, 0]).numpy(), whole[:m, 0], err_msg=f"k {k}, m {m}")
+            np.testing.assert_array_equal(fg.matmul(b[:, 0], a[:m].T.copy()).numpy(), whole[:m, 0])
+            np.testing.assert_array_equal(fg.compile(lambda a, x: x @ a.T)(a[:m], b[:, 0]), whole[:m, 0])
+    for k in (193, 385, 386, 500, 577, 800, 1537):
+        a, b = draw([(2, k), (k, 70)], dtype)
+        whole = fg.matmul(a, b).numpy()
+        for n in (*range(2, 20), 31, 32, 33, 63, 64, 65):
+            columns = np.ascontiguousarray(b[:, :n])
+            np.testing.assert_array_equal(fg.matmul(a[0], columns).numpy(), whole[0, :n], err_msg=f"k {k}, n {n}")
+            np.testing.assert_array_equal(fg.compile(lambda a, b: b.T @ a)(a[0], columns), whole[0, :n])
+
+
 @pytest.mark.parametrize("layout", layouts(np.zeros((2, 2))))
 def test_layouts_of_memory(layout):
     a, b = draw([(5, 4), (4, 3)], np.float64)

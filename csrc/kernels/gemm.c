@@ -19,7 +19,7 @@
 
 #include "kernels/tile.h"
 
-enum { K_BLOCK = 192 };
+enum { K_BLOCK = 192, FEW_TERMS = 8, SHORT_ROW = 64, NARROW = 64 };
 #define INLINE static inline __attribute__((always_inline))
 #define UNROLL _Pragma("GCC unroll 16")
 /* Where masked access costs no more than whole access, tiles end anywhere without a copy of B or of the tile. */
@@ -37,6 +37,14 @@ enum { MASKED = 0 };
 #define PAIRS_2(i, n) PAIRS_1(i, n), PAIRS_1((i) + 1, n)
 #define PAIRS_4(i, n) PAIRS_2(i, n), PAIRS_2((i) + 2, n)
 #define PAIRS_8(i, n) PAIRS_4(i, n), PAIRS_4((i) + 4, n)
+/* LOW and HIGH: one step of a transposition, of rows a and b that are s apart. Lane i of the first result is of
+ * a, or of b's s lanes before where i has the bit s; of the second result, of a's s lanes after, or of b. */
+#define LOW(i, s) (((i) & (s) ? (i) - (s) + W : (i)) & (2 * W - 1))
+#define HIGH(i, s) (((i) & (s) ? (i) + W : (i) + (s)) & (2 * W - 1))
+#define LANES_2(of, i, s) of(i, s), of((i) + 1, s)
+#define LANES_4(of, i, s) LANES_2(of, i, s), LANES_2(of, (i) + 2, s)
+#define LANES_8(of, i, s) LANES_4(of, i, s), LANES_4(of, (i) + 4, s)
+#define LANES_16(of, i, s) LANES_8(of, i, s), LANES_8(of, (i) + 8, s)
 #ifdef __clang__
 #define SHUFFLE(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
 #else
@@ -49,17 +57,20 @@ enum { MASKED = 0 };
 #if defined __AVX512F__
 #define W 16
 #define PAIRS PAIRS_8
+#define LANES LANES_16
 #define LOAD_FIRST(x, count) _mm512_maskz_loadu_ps((__mmask16)((1u << (count)) - 1), x)
 #define STORE_FIRST(y, count, v) _mm512_mask_storeu_ps(y, (__mmask16)((1u << (count)) - 1), v)
 #elif defined __AVX__
 #define W 8
 #define PAIRS PAIRS_4
+#define LANES LANES_8
 #define FIRST(count) ((__m256i)((lanes_f32){0, 1, 2, 3, 4, 5, 6, 7} < (int32_t)(count)))
 #define LOAD_FIRST(x, count) _mm256_maskload_ps(x, FIRST(count))
 #define STORE_FIRST(y, count, v) _mm256_maskstore_ps(y, FIRST(count), v)
 #else
 #define W 4
 #define PAIRS PAIRS_2
+#define LANES LANES_4
 #endif
 #include "gemm.c"
 #undef REAL
@@ -67,6 +78,7 @@ enum { MASKED = 0 };
 #undef NAME
 #undef W
 #undef PAIRS
+#undef LANES
 #undef FIRST
 #undef LOAD_FIRST
 #undef STORE_FIRST
@@ -77,17 +89,20 @@ enum { MASKED = 0 };
 #if defined __AVX512F__
 #define W 8
 #define PAIRS PAIRS_4
+#define LANES LANES_8
 #define LOAD_FIRST(x, count) _mm512_maskz_loadu_pd((__mmask8)((1u << (count)) - 1), x)
 #define STORE_FIRST(y, count, v) _mm512_mask_storeu_pd(y, (__mmask8)((1u << (count)) - 1), v)
 #elif defined __AVX__
 #define W 4
 #define PAIRS PAIRS_2
+#define LANES LANES_4
 #define FIRST(count) ((__m256i)((lanes_f64){0, 1, 2, 3} < (int64_t)(count)))
 #define LOAD_FIRST(x, count) _mm256_maskload_pd(x, FIRST(count))
 #define STORE_FIRST(y, count, v) _mm256_maskstore_pd(y, FIRST(count), v)
 #else
 #define W 2
 #define PAIRS PAIRS_1
+#define LANES LANES_2
 #endif
 #include "gemm.c"
 
@@ -141,6 +156,24 @@ static void NAME(copy_panel)(int64_t k, int64_t columns, const REAL *b, int64_t 
     }
 }
 
+/* Transpose W vectors in registers: in steps, each of which exchanges one bit of the row's number with that of the lane's
+ * and takes a single instruction for most pairs. */
+INLINE void NAME(transpose)(VECTOR *r)
+{
+#define STEP(s)                                                                                                     \
+    UNROLL for (int i = 0; (s) < W && i < W; i++)                                                                   \
+        if (!(i & (s))) {                                                                                           \
+            const VECTOR a = r[i], b = r[i + (s)];                                                                  \
+            r[i] = SHUFFLE(a, b, LANES(LOW, 0, s));                                                                 \
+            r[i + (s)] = SHUFFLE(a, b, LANES(HIGH, 0, s));                                                          \
+        }
+    STEP(1)
+    STEP(2)
+    STEP(4)
+    STEP(8)
+#undef STEP
+}
+
 /* The same for a transposed B, element (p, j) at b[j * ldb + p]: W by W blocks are transposed in registers. */
 static void NAME(transpose_panel)(int64_t k, int64_t columns, const REAL *b, int64_t ldb, REAL *y, int64_t ldy)
 {
@@ -149,19 +182,13 @@ static void NAME(transpose_panel)(int64_t k, int64_t columns, const REAL *b, int
             const REAL *corner = b + j * ldb + p;
             const int64_t last = LESSER(W, columns - j) - 1;
             const int depth = (int)LESSER(W, k - p);
-            VECTOR r[W], t[W];
+            VECTOR r[W];
             if (depth == W) {
                 UNROLL for (int i = 0; i < W; i++) r[i] = LOAD(corner + LESSER(i, last) * ldb);
             } else {
                 UNROLL for (int i = 0; i < W; i++) r[i] = NAME(load_first)(corner + LESSER(i, last) * ldb, depth);
             }
-            UNROLL for (int s = 1; s < W; s *= 2) {
-                UNROLL for (int i = 0; i < W / 2; i++) {
-                    t[2 * i] = SHUFFLE(r[i], r[i + W / 2], PAIRS(0, W));
-                    t[2 * i + 1] = SHUFFLE(r[i], r[i + W / 2], PAIRS(W / 2, W));
-                }
-                UNROLL for (int i = 0; i < W; i++) r[i] = t[i];
-            }
+            NAME(transpose)(r);
             UNROLL for (int i = 0; i < W; i++)
                 if (i < depth) STORE(y + (p + i) * ldy + j, r[i]);
         }
@@ -326,6 +353,51 @@ static void NAME(few)(int64_t n, const void *a_, const void *b_, const void *pro
     }
 }
 
+/* y = A x, plus y if add, for G W short rows of A, lda elements apart, with the sums of tiles: squares of A are transposed
+ * in registers, so that each row is summed in a lane of its own. */
+INLINE void NAME(add_short_rows)(const int G, int64_t k, const REAL *a, int64_t lda, const REAL *x, int add, REAL *y)
+{
+    VECTOR sum[2] = {{0}}, r[W];
+    int64_t p = 0;
+    for (; p + W <= k; p += W)
+        UNROLL for (int g = 0; g < G; g++) {
+            const REAL *corner = a + g * W * lda + p;
+            UNROLL for (int j = 0; j < W; j++, corner += lda) r[j] = LOAD(corner);
+            NAME(transpose)(r);
+            UNROLL for (int j = 0; j < W; j++) sum[g] += x[p + j] * r[j];
+        }
+    if (p < k)
+        UNROLL for (int g = 0; g < G; g++) {
+            const REAL *corner = a + g * W * lda + p;
+            const int rest = (int)(k - p);
+            UNROLL for (int j = 0; j < W; j++, corner += lda) r[j] = NAME(load_first)(corner, rest);
+            NAME(transpose)(r);
+            for (int j = 0; j < rest; j++) sum[g] += x[p + j] * r[j];
+        }
+    UNROLL for (int g = 0; g < G; g++) STORE(y + g * W, add ? sum[g] + LOAD(y + g * W) : sum[g]);
+}
+
+static void NAME(short_rows)(int64_t m, int64_t k, const REAL *a, int64_t lda, const REAL *x, int64_t x_step, int add,
+                             REAL *y)
+{
+    REAL factor[SHORT_ROW];
+    for (int64_t p = 0; p < k; p++) factor[p] = x[p * x_step];
+    for (; m >= 2 * W; m -= 2 * W, a += 2 * W * lda, y += 2 * W)
+        NAME(add_short_rows)(2, k, a, lda, factor, add, y);
+    if (m >= W) {
+        NAME(add_short_rows)(1, k, a, lda, factor, add, y);
+        m -= W, a += W * lda, y += W;
+    }
+    for (; m > 0; m--, a += lda, y++) {
+        REAL sum = 0;
+        for (int64_t p = 0; p < k; p++) {
+            __asm__ volatile("");               /* no vectors, which round each product */
+            sum += a[p] * factor[p];
+        }
+        *y = add ? sum + *y : sum;
+    }
+}
+
 /* y = the sum of R rows of n elements, each times an element of x, after y if add. y has whole vectors. */
 INLINE void NAME(add_rows)(const int R, int64_t n, const REAL *x, int64_t x_step, const REAL *b, int64_t ldb, int add,
                            REAL *y)
@@ -365,6 +437,63 @@ static void NAME(wide)(int64_t n, int64_t k, int64_t depth, const REAL *x, int64
         }
 }
 
+/* F neighbouring blocks of y = x B, plus y if add, for V vectors of y, the last of `last` elements. Each is a sum of its
+ * own, so that additions to one do not wait for those to another; the last block may have fewer than `depth` rows. */
+INLINE void NAME(add_blocks)(const int F, const int V, const int last, int64_t k, int64_t depth, const REAL *x,
+                             int64_t x_step, const REAL *b, int64_t ldb, int add, REAL *y)
+{
+#define LAST(memory) (last == W ? (VECTOR)LOAD(memory) : NAME(load_first)(memory, last))
+#define ADD_ROW(f, p)                                                                                               \
+    do {                                                                                                            \
+        const REAL *row = b + (p) * ldb, factor = x[(p) * x_step];                                                  \
+        if (V == 2) sum[f][0] += factor * LOAD(row);                                                                \
+        sum[f][V - 1] += factor * LAST(row + (V - 1) * W);                                                          \
+    } while (0)
+    VECTOR sum[4][2] = {{{0}}};
+    const int64_t common = k - (F - 1) * depth;
+    for (int64_t p = 0; p < common; p++)
+        UNROLL for (int f = 0; f < F; f++) ADD_ROW(f, f * depth + p);
+    UNROLL for (int f = 0; f < F - 1; f++)
+        for (int64_t p = common; p < depth; p++) ADD_ROW(f, f * depth + p);
+    VECTOR first = V == 2 && add ? sum[0][0] + LOAD(y) : sum[0][0];
+    VECTOR second = add ? sum[0][V - 1] + LAST(y + (V - 1) * W) : sum[0][V - 1];
+    UNROLL for (int f = 1; f < F; f++) {
+        if (V == 2) first = sum[f][0] + first;
+        second = sum[f][V - 1] + second;
+    }
+    if (V == 2) STORE(y, first);
+    NAME(store_first)(y + (V - 1) * W, last, second);
+#undef ADD_ROW
+#undef LAST
+}
+
+INLINE void NAME(narrow_of)(const int V, const int last, int64_t k, int64_t depth, const REAL *x, int64_t x_step,
+                            const REAL *b, int64_t ldb, int add, REAL *y)
+{
+#define ADD_BLOCKS(F)                                                                                               \
+    do {                                                                                                            \
+        const int64_t rows = LESSER((F) * depth, k - p);                                                            \
+        NAME(add_blocks)(F, V, last, rows, depth, x + p * x_step, x_step, b + p * ldb, ldb, add || p > 0, y);       \
+        p += rows;                                                                                                  \
+    } while (0)
+    int64_t p = 0;
+    while (k - p > 3 * depth) ADD_BLOCKS(4);
+    while (k - p > depth) ADD_BLOCKS(2);
+    if (p < k) ADD_BLOCKS(1);
+#undef ADD_BLOCKS
+}
+
+/* y = x B, plus y if add, for a long row x and a B of few columns, with the sums of tiles. */
+static void NAME(narrow)(int64_t n, int64_t k, int64_t depth, const REAL *x, int64_t x_step, const REAL *b, int64_t ldb,
+                         int add, REAL *y)
+{
+    for (; n >= 2 * W; n -= 2 * W, b += 2 * W, y += 2 * W)
+        NAME(narrow_of)(2, W, k, depth, x, x_step, b, ldb, add, y);
+    if (n > W) NAME(narrow_of)(2, (int)n - W, k, depth, x, x_step, b, ldb, add, y);
+    else if (n == W) NAME(narrow_of)(1, W, k, depth, x, x_step, b, ldb, add, y);
+    else if (n) NAME(narrow_of)(1, (int)n, k, depth, x, x_step, b, ldb, add, y);
+}
+
 static void NAME(gemm)(int ta, int tb, int64_t m, int64_t n, int64_t k, const void *a_, int64_t lda,
                        const void *b_, int64_t ldb, int beta, void *c_, int64_t ldc)
 {
@@ -376,9 +505,16 @@ static void NAME(gemm)(int ta, int tb, int64_t m, int64_t n, int64_t k, const vo
         for (int64_t i = 0; i < m; i++)
             for (int64_t j = 0; j < n; j++) c[i * ldc + j] = 0;
     if (m == 0 || n == 0 || k == 0) return;
-    if (fg_is_few(m, n, k)) {
+    /* A matrix of short rows times a vector: tiles would read columns of it. */
+    const int by_rows = n == 1 && ldc == 1 && a_row != 1 && a_col == 1, by_columns = m == 1 && b_col != 1 && b_row == 1;
+    if (fg_is_few(m, n, k) || ((by_rows || by_columns) && k <= FEW_TERMS)) {
         const fg_product few = {m, n, k, a_row, a_col, b_row, b_col, ldc, beta, 0};
         NAME(few)(0, a, b, &few, NULL, c);
+        return;
+    }
+    if ((by_rows || by_columns) && k <= SHORT_ROW) {
+        if (by_rows) NAME(short_rows)(m, k, a, a_row, b, b_row, beta, c);
+        else NAME(short_rows)(n, k, b, b_col, a, a_col, beta, c);
         return;
     }
 
@@ -404,12 +540,18 @@ static void NAME(gemm)(int ta, int tb, int64_t m, int64_t n, int64_t k, const vo
             NAME(wide)(n, k, depth, a + i * a_row, a_col, b, b_row, beta, c + i * c_row);
         return;
     }
+    if (m == 1 && n <= NARROW && k > K_BLOCK && b_col == 1 && c_col == 1) {
+        NAME(narrow)(n, k, depth, a, a_col, b, b_row, beta, c);
+        return;
+    }
     for (int64_t p = 0; p < k; p += depth)
-        for (int64_t j = 0; j < n; j += width) {
-            const int64_t kp = LESSER(depth, k - p), columns = LESSER(width, n - j);
-            const int64_t vectors = QUOTIENT_UP(columns, W);
-            const int last = (int)(columns - (vectors - 1) * W), ragged = last < W && !MASKED;
+        for (int64_t from = 0; from < n; from += width) {
+            const int64_t kp = LESSER(depth, k - p), vectors = QUOTIENT_UP(LESSER(width, n - from), W);
             const int add = beta || p > 0;
+            /* Where rows end within a vector, the last vectors may begin earlier, and write some elements once more. */
+            const int again = !MASKED && !add && c_col == 1 && n >= vectors * W && n - from < vectors * W;
+            const int64_t j = again ? n - vectors * W : from, columns = LESSER(width, n - j);
+            const int last = (int)(columns - (vectors - 1) * W), ragged = last < W && !MASKED;
             const REAL *rows_b = b + p * b_row + j * b_col;
             int64_t ld = b_row;
             if (b_col != 1 || ragged) {

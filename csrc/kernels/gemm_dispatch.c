@@ -14,7 +14,7 @@ typedef void (*sgemm32)(int order, int ta, int tb, int m, int n, int k, float al
 typedef void (*dgemm32)(int order, int ta, int tb, int m, int n, int k, double alpha, const double *a, int lda,
                         const double *b, int ldb, double beta, double *c, int ldc);
 enum { ROWS_FROM = 32 };        /* least rows and columns of a matrix for ROWS */
-enum { LONG_FROM = 512, LONG_ALONG = 64 }; /* least k of (c) below; where both operands are contiguous along k */
+enum { LONG_FROM = 64 };        /* least k of (c) below */
 /* The constants of the CBLAS interface. */
 enum { ROW_MAJOR = 101, PLAIN = 111, TRANSPOSED = 112 };
 
@@ -54,7 +54,7 @@ void fg_blas_gemm(int dtype, int ta, int tb, int64_t m, int64_t n, int64_t k, do
 /* Measured against the OpenBLAS of NumPy's wheels. A BLAS is faster than our tiles
  * (a) where the product is large, because it uses several threads, which does not pay if the result is small; and
  * (b) where the result is thin and both operands are contiguous along k, so that its elements are dot products; or
- * (c) where the result is so small that it occupies a part of a tile alone, and k is long.
+ * (c) where they are, the result is so small that it occupies a part of a tile alone, and k is long.
  * Of the products (b), a matrix times a vector is fastest by the kernel of rows, and one of few rows by dot products.
  */
 fg_gemm_backend fg_choose_gemm_backend(int dtype, int ta, int tb, int64_t m, int64_t n, int64_t k)
@@ -69,7 +69,7 @@ fg_gemm_backend fg_choose_gemm_backend(int dtype, int ta, int tb, int64_t m, int
         return FG_GEMM_TILES;
     return (wide > 64 && (double)m * (double)n * (double)k >= 256.0 * 256 * 256) ||
                    (along_k && thin <= 4 && wide >= 32 && k >= 32) ||
-                   (thin > 1 && wide <= 16 && k >= (along_k ? LONG_ALONG : LONG_FROM))
+                   (along_k && thin > 1 && wide <= 16 && k >= LONG_FROM)
                ? FG_GEMM_BLAS
                : FG_GEMM_TILES;
 }
@@ -86,11 +86,16 @@ void fg_gemm(int dtype, fg_gemm_backend by, int ta, int tb, int64_t m, int64_t n
         fg_kernels[dtype].gemm->dots(m < n ? n : m, k, m < n ? b : a, k, m < n ? a : b, 0, beta, c);
         return;
     }
-    if (by == FG_GEMM_TILES) {
-        fg_kernels[dtype].gemm->gemm(ta, tb, m, n, k, a, lda, b, ldb, beta, c, n);
-        return;
-    }
-    fg_blas_gemm(dtype, ta, tb, m, n, k, 1, a, lda, b, ldb, beta, c, n);
+    fg_gemm_within(dtype, by, ta, tb, m, n, k, a, lda, b, ldb, beta, c, n);
+}
+
+void fg_gemm_within(int dtype, fg_gemm_backend by, int ta, int tb, int64_t m, int64_t n, int64_t k, const void *a,
+                    int64_t lda, const void *b, int64_t ldb, int beta, void *c, int64_t ldc)
+{
+    if (by == FG_GEMM_BLAS)
+        fg_blas_gemm(dtype, ta, tb, m, n, k, 1, a, lda, b, ldb, beta, c, ldc);
+    else
+        fg_kernels[dtype].gemm->gemm(ta, tb, m, n, k, a, lda, b, ldb, beta, c, ldc);
 }
 
 void fg_gemm_rows(const fg_call *c, int64_t from, int64_t rows, void *y)

@@ -14,6 +14,17 @@ fg_gemm_backend fg_choose_gemm_backend(int dtype, int ta, int tb, int64_t m, int
 /* C = op(A) op(B), plus C if beta; B and C have contiguous rows, A rows of lda elements. */
 void fg_gemm(int dtype, fg_gemm_backend by, int ta, int tb, int64_t m, int64_t n, int64_t k, const void *a,
              int64_t lda, const void *b, int beta, void *c);
+/* The same by TILES or BLAS, with rows of lda, ldb and ldc elements. */
+void fg_gemm_within(int dtype, fg_gemm_backend by, int ta, int tb, int64_t m, int64_t n, int64_t k, const void *a,
+                    int64_t lda, const void *b, int64_t ldb, int beta, void *c, int64_t ldc);
+
+/* In a program the matrices of a stack may lie within arrays of another order of axes, from which they are not copied
+ * (product_layouts.c). Then the operation matmul has these attributes: ta, tb, m, n, k, the number of axes of the stack,
+ * their lengths; and of each array, a, b and y: the first element, from row to row, and along each axis of the stack. */
+enum { FG_PLAIN_PRODUCT = 2, FG_PRODUCT_STACK = 6 };     /* attributes of any other product; where the lengths begin */
+static inline int fg_product_attrs(int stack) { return FG_PRODUCT_STACK + stack + 3 * (2 + stack); }
+/* Where those of array i begin. */
+static inline int fg_product_array(int stack, int i) { return FG_PRODUCT_STACK + stack + i * (2 + stack); }
 
 /* The BLAS's own product of row-major matrices with rows of lda, ldb and ldc elements, where there is a BLAS:
  * C = alpha op(A) op(B) + beta C. */

@@ -95,10 +95,40 @@ static int run_stacks(const fg_call *c, fg_array *y, fg_gemm_backend by, int64_t
     return FG_OK;
 }
 
+/* A product of matrices that lie within arrays of another order of axes. */
+static int run_within(const fg_call *c, fg_array *y)
+{
+    const int64_t *attr = c->attr, m = attr[2], n = attr[3], k = attr[4], *dim = attr + FG_PRODUCT_STACK;
+    int ta = (int)attr[0], tb = (int)attr[1], stack = (int)attr[5];
+    int64_t itemsize = (int64_t)fg_itemsize(y->dtype), index[FG_MAX_NDIM] = {0};
+    const fg_array *array[3] = {c->in[0].array, c->in[1].array, y};
+    const int64_t *place[3];
+    char *at[3];
+    for (int i = 0; i < 3; i++) {
+        place[i] = attr + fg_product_array(stack, i);
+        at[i] = (char *)array[i]->data + place[i][0] * itemsize;
+    }
+    fg_gemm_backend by = fg_choose_gemm_backend(y->dtype, ta, tb, m, n, k);
+    for (int axis = 0; axis >= 0;) {
+        fg_gemm_within(y->dtype, by, ta, tb, m, n, k, at[0], place[0][1], at[1], place[1][1], 0, at[2], place[2][1]);
+        for (axis = stack - 1; axis >= 0; axis--) {
+            int done = ++index[axis] == dim[axis];
+            for (int i = 0; i < 3; i++)
+                at[i] += place[i][2 + axis] * itemsize * (done ? 1 - dim[axis] : 1);
+            if (!done)
+                break;
+            index[axis] = 0;
+        }
+    }
+    return FG_OK;
+}
+
 /* In a program there may be a third operand (simplify.c): the elements that y holds already, to which the product is
  * added. */
 int fg_matmul_run(const fg_call *c, fg_array *y)
 {
+    if (c->n_attr > FG_PLAIN_PRODUCT)
+        return run_within(c, y);
     const fg_array *a = c->in[0].array, *b = c->in[1].array;
     int ta = (int)c->attr[0], tb = (int)c->attr[1], ndim = y->shape->ndim;
     int64_t m = fg_rows_of(a->shape, ta), k = fg_cols_of(a->shape, ta), n = fg_cols_of(b->shape, tb);

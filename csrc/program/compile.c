@@ -34,7 +34,9 @@ static int (*const passes[])(fg_program *) = {
     /* Gradients of gathers stay rows: sums of the rows that are read, instead of additions to zeros of the size of the
      * parameter. */
     fg_pass_keep_rows,
-    /* DCE once more: the last four passes leave instructions without users. */
+    /* Products of stacks of matrices read and write arrays of another order of axes in place of moved copies. */
+    fg_pass_read_products_in_place,
+    /* DCE once more: the last five passes leave instructions without users. */
     fg_pass_eliminate_dead_code,
     /* Constants in memory that the caller may write later are copied. */
     fg_pass_own_constants,

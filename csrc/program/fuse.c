@@ -302,7 +302,8 @@ static int can_run_before(const fg_program *p, const step *s, const group *g)
 static int64_t rows_at_a_time(const fg_program *p, const step *s)
 {
     const buffer *y = &p->buffer[s->y];
-    if (s->kind != RUN || s->op != FG_OP_matmul || s->n_in != 2 || y->panel || y->array.shape->ndim != 2 ||
+    if (s->kind != RUN || s->op != FG_OP_matmul || s->n_in != 2 || s->n_attr > FG_PLAIN_PRODUCT || y->panel ||
+        y->array.shape->ndim != 2 ||
         !fg_gemm_uses_tiles(y->array.dtype, shape_at(p, s->in[0]), shape_at(p, s->in[1]), s->attr))
         return 0;
     int64_t bytes = 0, width = y->array.shape->dim[1], depth = shape_at(p, s->in[0])->dim[!s->attr[0]];

@@ -3,6 +3,7 @@
  *
  * A view (a reshape, a contiguous slice, a part of a loop's results) has no step: its buffer points into another's.
  */
+#include "kernels/gemm_dispatch.h"
 #include "program/passes.h"
 #include "program/steps.h"
 
@@ -13,9 +14,9 @@
 enum { MANY = 10000 };    /* an estimate of the iterations of a while_loop */
 
 /* ---- steps ---------------------------------------------------------------------------------------------------- */
-/* Is a slice one contiguous run of elements of x, from element *first on? It is if the slice is not empty, its leading
+/* It is one if the slice is not empty, its leading
  * axes have length 1, at most one axis is cut, and the axes after that are whole. */
-static int is_contiguous(const fg_shape *x, const int64_t *attr, const fg_shape *part, int64_t *first)
+int fg_slice_is_contiguous(const fg_shape *x, const int64_t *attr, const fg_shape *part, int64_t *first)
 {
     int leading = 1;                            /* so far all axes have length 1 */
     *first = 0;
@@ -39,7 +40,7 @@ static int is_view(const fg_program *p, const instruction *a, int64_t *shift)
         *shift = attrs_of(p, a)[0];
     return a->op == FG_OP_part || fg_flags(a->op) & FG_IS_VIEW ||
            (a->op == FG_OP_slice &&
-            is_contiguous(shape_at(p, operands_of(p, a)[0]), attrs_of(p, a), shape_at(p, a->y), shift));
+            fg_slice_is_contiguous(shape_at(p, operands_of(p, a)[0]), attrs_of(p, a), shape_at(p, a->y), shift));
 }
 
 /* Can the operand of an unslice be computed inside the result, from element *shift on? Only the zeros around it are
@@ -51,7 +52,7 @@ static int can_pad_in_place(const fg_program *p, const instruction *a, int64_t *
     int v = operands_of(p, a)[0], root = p->buffer[v].root;
     return values_of(p)[root].from == RESULT && !p->buffer[root].padded_in_place &&
            bytes_at(p, root) == bytes_at(p, v) && bytes_at(p, a->y) <= 2 * bytes_at(p, v) &&
-           is_contiguous(shape_at(p, a->y), attrs_of(p, a), shape_at(p, v), shift);
+           fg_slice_is_contiguous(shape_at(p, a->y), attrs_of(p, a), shape_at(p, v), shift);
 }
 
 /* Is every operand of the size of the result, a single element, a repeated row, or one whose elements stand for long
@@ -85,7 +86,8 @@ static double work_of(const fg_program *p, const step *s)
     if (s->op != FG_OP_matmul)
         return ((fg_flags(s->op) & FG_BY_HOST) == FG_BY_HOST ? 1000 : 10) + elements / 4;
     const fg_shape *a = shape_at(p, s->in[0]);
-    return 10 + elements / 4 + (double)s->n * (double)a->dim[a->ndim - 1 - !!s->attr[0]] / 32;
+    int64_t k = s->n_attr > FG_PLAIN_PRODUCT ? s->attr[4] : fg_cols_of(a, (int)s->attr[0]);
+    return 10 + elements / 4 + (double)s->n * (double)k / 32;
 }
 
 /* Does a step take memory from the pool while it runs? A reduction over axes that are not neighbours does, for partial
@@ -264,7 +266,8 @@ static int make_buffers(fg_program *p)
 static int64_t panel_of(const fg_program *p, const instruction *a)
 {
     enum { BYTES = 1 << 20, LEAST_ROWS = 64 };
-    if (a->op != FG_OP_matmul || a->n_in != 2 || shape_at(p, a->y)->ndim != 2 || !shape_at(p, a->y)->size)
+    if (a->op != FG_OP_matmul || a->n_in != 2 || a->n_attr > FG_PLAIN_PRODUCT || shape_at(p, a->y)->ndim != 2 ||
+        !shape_at(p, a->y)->size)
         return 0;
     int64_t m = shape_at(p, a->y)->dim[0], row = bytes_at(p, a->y) / m;
     int64_t most = BYTES / row > LEAST_ROWS ? BYTES / row : LEAST_ROWS, panels = (m + most - 1) / most;

@@ -14,6 +14,7 @@ int fg_pass_accumulate_products(fg_program *);
 int fg_pass_add_before_padding(fg_program *);
 int fg_pass_join_paddings(fg_program *);    /* join_paddings.c */
 int fg_pass_keep_rows(fg_program *);        /* row_sparse.c */
+int fg_pass_read_products_in_place(fg_program *);   /* product_layouts.c */
 int fg_pass_own_constants(fg_program *);    /* after it, fg_constant_is_padded may be asked */
 int fg_constant_is_padded(const fg_array *);    /* may steps read it up to the end of its last vector? */
 /* Allocates two arrays over values: maker, the instruction that computes each, is -1 for the caller to fill in; uses is
@@ -31,6 +32,8 @@ int fg_pass_lower(fg_program *);
 struct step;
 void fg_choose_kernel(const fg_program *, struct step *);   /* of a flat step, where it has one */
 int fg_load_operands(fg_program *);
+/* Is a slice one contiguous run of elements of x, from element *first on? */
+int fg_slice_is_contiguous(const fg_shape *x, const int64_t *attr, const fg_shape *part, int64_t *first);
 /* How often a long elementwise instruction reads each element of operand i in turn, if one kernel call for each element
  * computes the run; FG_ROW, if the operand is a row of the length of such runs; 0: it reads it otherwise. */
 int64_t fg_run_of_operand(const fg_program *, const instruction *, int i);

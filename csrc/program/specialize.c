@@ -1,6 +1,7 @@
 /* specialize.c: specialization: when all offsets are known, the access patterns of steps in groups are computed, and
  * steps on small arrays become direct calls of the kernel that fits their strides.
  */
+#include "kernels/gemm_dispatch.h"
 #include "program/passes.h"
 #include "program/steps.h"
 
@@ -102,7 +103,7 @@ static void prepare_call(const fg_program *p, step *s)
         s->kind = LOOP_STEP;
         s->kernel = FG_IS_FLOAT(dtype) ? (void *)fg_kernels[dtype].reduce->sum : (void *)fg_integer_sum;
         s->n = x->size;
-    } else if (s->op == FG_OP_matmul && y->ndim == 2 && s->n) {
+    } else if (s->op == FG_OP_matmul && s->n_attr == FG_PLAIN_PRODUCT && y->ndim == 2 && s->n) {
         int ta = (int)s->attr[0], tb = (int)s->attr[1];
         int64_t m = y->dim[0], n = y->dim[1], k = x->dim[!ta], lda = ta ? m : k, ldb = tb ? k : n;
         if (!k || !fg_is_few(m, n, k))

@@ -12,6 +12,7 @@ import numpy as np
 from .description import Buffer, Step
 from .scope import Scope, StepWriter, Unwritten
 from .standalone import BAD_INDEX, StandaloneScope
+from .tiles import PLAIN
 from .values import Value, broadcast_strides, c_type, contiguous, index_text
 
 BAD_MATRIX = "return 2;"
@@ -263,6 +264,9 @@ def _matmul(scope: Scope, k: int, step: Step) -> None:
     a, b, y = (d.buffer(v) for v in (*step.operands[:2], step.y))
     if min(len(a.shape), len(b.shape)) < 2 or y.dtype.kind != "f":
         raise Unwritten
+    if len(step.attr) > PLAIN:
+        _matmul_within(scope, step, y.dtype)
+        return
     ta, tb = step.attr[:2]
     m, n, depth = y.shape[-2], y.shape[-1], a.shape[-2 if ta else -1]
     va, vb = scope.operand(step, 0), scope.operand(step, 1)
@@ -276,6 +280,25 @@ def _matmul(scope: Scope, k: int, step: Step) -> None:
         scope.text.line(f"for (int64_t p = 0; p < {depth}; p++) total += {left} * {right};")
         at = f"(s * {m} + i) * {n} + j"
         scope.text.line(f"{result.at(at)} = total{f' + {added.at(at)}' if added is not None else ''};")
+
+
+def _matmul_within(scope: Scope, step: Step, dtype: np.dtype) -> None:
+    """Products of matrices that lie within arrays of another order of axes (gemm_dispatch.h)."""
+    ta, tb, m, n, depth, stack, *rest = step.attr
+    axes = [(f"s{i}", length) for i, length in enumerate(rest[:stack])]
+    places = [rest[stack + i * (2 + stack) : stack + (i + 1) * (2 + stack)] for i in range(3)]
+    row_a, row_b, row_y = (place[1] for place in places)
+    from_a, from_b, from_y = (
+        " + ".join([str(first), *(f"{name} * {stride}" for (name, _), stride in zip(axes, along, strict=True))])
+        for first, _, *along in places
+    )
+    va, vb, result = scope.operand(step, 0), scope.operand(step, 1), scope.result(step.y)
+    with _loops(scope, *axes, ("i", m), ("j", n)):
+        scope.text.line(f"{c_type(dtype)} total = 0;")
+        left = va.at(f"{from_a} + {f'p * {row_a} + i' if ta else f'i * {row_a} + p'}")
+        right = vb.at(f"{from_b} + {f'j * {row_b} + p' if tb else f'p * {row_b} + j'}")
+        scope.text.line(f"for (int64_t p = 0; p < {depth}; p++) total += {left} * {right};")
+        scope.text.line(f"{result.at(f'{from_y} + i * {row_y} + j')} = total;")
 
 
 def _matrices(scope: Scope, step: Step, function: str, numbers: str, out: int, check: str = "") -> None:

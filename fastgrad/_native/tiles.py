@@ -12,6 +12,7 @@ from .values import Value, declaration, suffix
 
 _SMALL = 4096  # multiplications of a product that is written in tiles, at most
 _PANEL = 512  # elements of the second operand that are copied for that, at most
+PLAIN = 2  # attributes of a product whose matrices do not lie within arrays of another layout (gemm_dispatch.h)
 _BLOCK = 192  # a longer common axis is summed in blocks (K_BLOCK in gemm.c)
 _VECTOR_BYTES = {"avx512": 64, "avx2": 32}  # of tile.h, elsewhere 16
 _REGISTERS = {"avx512": 24, "neon": 24}  # accumulators of a tile at most, elsewhere 12
@@ -22,7 +23,7 @@ def matmul(scope: Scope, k: int, step: Step) -> None:
     """y = op(a) op(b), or the same added to y."""
     d = scope.description
     a, b, y = (d.buffer(v) for v in (*step.operands[:2], step.y))
-    if len(a.shape) != 2 or len(b.shape) != 2 or not y.size or y.dtype.kind != "f":
+    if len(step.attr) > PLAIN or len(a.shape) != 2 or len(b.shape) != 2 or not y.size or y.dtype.kind != "f":
         raise Unwritten
     ta, tb = (bool(x) for x in step.attr[:2])
     (m, n), depth = y.shape, a.shape[not ta]
@@ -47,7 +48,7 @@ def by_tiles(ta: bool, tb: bool, m: int, n: int, depth: int) -> bool:
     there is."""
     thin, wide = min(m, n), max(m, n)
     along_k = (not ta or m == 1) and (tb or n == 1)
-    if (along_k and thin <= 4 and depth >= 32) or (thin > 1 and wide <= 16 and depth >= (64 if along_k else 512)):
+    if along_k and ((thin <= 4 and depth >= 32) or (thin > 1 and wide <= 16 and depth >= 64)):
         return False
     return wide <= 64 or m * n * depth < 256**3
 

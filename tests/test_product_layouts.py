@@ -1,0 +1,136 @@
+"""Programs in which products of matrices read and write arrays of another order of axes in place."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+import fastgrad as fg
+
+FLOATS = [np.float32, np.float64]
+
+
+def draw(shape, dtype=np.float64, seed=0):
+    return np.random.default_rng(seed).standard_normal(shape).astype(dtype)
+
+
+def steps(program):
+    """The names of a program's steps, without the loads of fused groups."""
+    return [line.split(" = ")[1].split()[0] for line in str(program).splitlines() if " = " in line]
+
+
+def check(f, *args, moves=0):
+    """A replay of f and of its gradients gives what NumPy gives, and what the eager run gives, nearly to the bit; so
+    many steps of the program of f move elements."""
+    dtype = args[0].dtype
+    tolerance = 100 * np.finfo(dtype).eps
+    program = fg.compile(f)
+    expected = f(*[a.astype(np.float64) for a in args])
+    np.testing.assert_allclose(program(*args), expected, rtol=tolerance, atol=tolerance * np.abs(expected).max())
+    found = steps(program.program(*args))
+    assert found.count("transpose") + found.count("slice") == moves, found
+    weights = draw(np.shape(expected), dtype, 7)
+
+    def loss(*args):
+        return fg.sum(fg.asarray(weights) * fg.square(f(*args)))
+
+    numbers = tuple(range(len(args)))
+    eager, replayed = fg.grad(loss, numbers)(*args), fg.compile(fg.grad(loss, numbers))(*args)
+    for one, other in zip(eager, replayed, strict=True):
+        np.testing.assert_allclose(other, one, rtol=tolerance, atol=tolerance * np.abs(one).max())
+
+
+SIZES = [(100, 5, 7), (33, 12, 20), (64, 3, 16), (300, 2, 10), (20, 17, 33)]
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("n, k, d", SIZES)
+def test_a_stack_whose_axis_is_not_the_first(n, k, d, dtype):
+    x, w = draw((n, k, d), dtype), draw((k, d, d), dtype, 1)
+    check(lambda x, w: np.einsum("nkj,kij->nki", x, w), x, w)
+    check(lambda x, w: np.einsum("nkj,kji->nki", x, w), x, w)
+    check(lambda x, w: np.einsum("nkj,kji->kni", x, w), x, w)
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_heads_of_attention(dtype):
+    q, k, v = (draw((2, 24, 3, 16), dtype, i) for i in range(3))
+
+    def attention(q, k, v):
+        scores = np.einsum("bqhd,bkhd->bhqk", q, k)
+        return np.einsum("bhqk,bkhd->bqhd", np.exp(scores / 4), v)
+
+    check(attention, q, k, v)
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(range(3))), ids=str)
+def test_every_order_of_axes_of_an_operand_and_the_result(order):
+    shape, w = (70, 6, 11), draw((70, 11, 13), seed=1)
+    x = draw(tuple(shape[i] for i in np.argsort(order)))
+    f = fg.compile(lambda x, w: np.transpose(np.transpose(x, order) @ w, order))
+    np.testing.assert_allclose(f(x, w), np.transpose(np.transpose(x, order) @ w, order), rtol=1e-12, atol=1e-12)
+    g = fg.compile(lambda x, w: np.swapaxes(w, 1, 2) @ np.swapaxes(np.transpose(x, order), 1, 2))
+    np.testing.assert_allclose(
+        g(x, w), np.swapaxes(w, 1, 2) @ np.swapaxes(np.transpose(x, order), 1, 2), rtol=1e-12, atol=1e-12
+    )
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_sliced_operands(dtype):
+    x, w = draw((9, 40, 50), dtype), draw((9, 50, 30), dtype, 1)
+    check(lambda x, w: x[:, 1:, 3:43] @ w[:, ::-1][:, 5:45, 2:20], x, w, moves=1)  # reversed rows are copied
+    check(lambda x, w: x[::-2, 5:] @ w[::2, :, :-1], x, w)
+    check(lambda x, w: np.reshape(x[:, :, 5:], (360, 45))[20:, 3:] @ w[3, 8:, :20], x, w, moves=2)
+    check(lambda x, w: np.swapaxes(x, 0, 1)[1:, ::3, :40] @ w[:1, 10:], x, w)
+    check(lambda x, w: np.concatenate([x, x], 1)[:3, :, 2:42] @ w[:1, 10:], x, w)  # broadcast along the stack
+
+
+def test_a_small_part_does_not_keep_what_it_is_part_of_in_memory():
+    def f(x, w):
+        y = np.tanh(x)
+        return y[:, :, :8] @ w
+
+    x, w = draw((20, 30, 100)), draw((20, 8, 5))
+    program = fg.compile(f).program(x, w)
+    assert steps(program).count("slice") == 1, program
+    np.testing.assert_allclose(fg.compile(f)(x, w), f(x, w), rtol=1e-12)
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_random_products(seed):
+    """Any axes, cut and moved, before and after products of all sizes."""
+    rng = np.random.default_rng(seed)
+    ndim, dtype = int(rng.integers(2, 5)), FLOATS[seed % 2]
+    stack = [int(rng.integers(0, 5)) if rng.random() < 0.05 else int(rng.integers(1, 7)) for _ in range(ndim - 2)]
+    m, n, k = (int(rng.choice([1, 2, 3, 7, 8, 9, 15, 16, 17, 31, 33, 63, 64, 65, 70, 200, 300])) for _ in range(3))
+
+    def operand(rows, columns, i):
+        """An array, and how it becomes one of that many rows and columns."""
+        shape = [*(1 if rng.random() < 0.2 else length for length in stack), rows, columns]
+        order = tuple(rng.permutation(ndim).tolist())
+        starts, steps = rng.integers(0, 3, ndim), rng.choice([1, 1, 1, 2, -1], ndim)
+        cuts = tuple(
+            slice(int(s) + (length - 1) * abs(int(t)), int(s) - 1 if s else None, int(t)) if t < 0
+            else slice(int(s), int(s) + length * int(t), int(t))
+            for s, t, length in zip(starts, steps, shape, strict=True)
+        )  # fmt: skip
+        whole = [int(s) + length * abs(int(t)) for s, t, length in zip(starts, steps, shape, strict=True)]
+        cut = rng.random() < 0.5
+        x = draw([(whole if cut else shape)[i] for i in np.argsort(order)], dtype, seed + i)
+        return x, lambda x: np.transpose(x, order)[cuts] if cut else np.transpose(x, order)
+
+    (a, of_a), (b, of_b) = operand(m, k, 0), operand(k, n, 1)
+    back = tuple(rng.permutation(ndim).tolist())
+
+    def f(a, b):
+        return np.transpose(of_a(np.sin(a)) @ of_b(b), back) * 2
+
+    got, expected = fg.compile(f)(a, b), f(a.astype(np.float64), b.astype(np.float64))
+    assert got.shape == expected.shape
+    tolerance = 20 * np.finfo(dtype).eps * (k + 1)
+    np.testing.assert_allclose(got, expected, rtol=0, atol=tolerance)
+    got = fg.compile(fg.grad(lambda a, b: fg.sum(fg.square(f(a, b))), (0, 1)))(a, b)
+    eager = fg.grad(lambda a, b: fg.sum(fg.square(f(a, b))), (0, 1))(a, b)
+    for one, other in zip(got, eager, strict=True):
+        scale = np.abs(other).max(initial=1)
+        np.testing.assert_allclose(one, other, rtol=0, atol=tolerance * scale)
