@@ -85,7 +85,14 @@ def _as_text(config: dict[str, Any]) -> str:
             f"BLAS: {blas['provider']}{bits}",
             f"LAPACK: {config['lapack']['provider']}",
             f"threads: {threads}{config['threads']} elsewhere",
-            f"C compiler of native programs: {config['native']['compiler'] or 'none: ' + config['native']['why']}",
+            f"C compiler of native programs: {_native_as_text(config['native'])}",
             f"pool: keeps up to {config['pool']['limit'] / 2**20:.0f} MiB of freed memory",
         )
     )
+
+
+def _native_as_text(native: dict[str, str | None]) -> str:
+    if native["compiler"] is None:
+        return f"none: {native['why']}"
+    kept = f"programs are kept in {native['directory']}" if native["directory"] else f"nothing is kept: {native['why']}"
+    return f"{native['compiler']}; {kept}"

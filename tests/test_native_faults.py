@@ -4,6 +4,7 @@ import os
 import stat
 import subprocess
 import sys
+import tempfile
 import warnings
 from pathlib import Path
 
@@ -61,6 +62,68 @@ def test_compilers_that_do_not_work(fault, said, tmp_path, monkeypatch):
     facts = compiled.program(x).facts["native"]
     assert facts["runs"] == "interpreter" and said in facts["why"]
     assert len(caught) == (fault != "missing"), [str(w.message) for w in caught]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the compilers here are shell scripts")
+def test_a_compiler_that_always_fails_is_given_up(tmp_path, monkeypatch):
+    calls = tmp_path / "calls"
+    monkeypatch.setenv("CC", script(tmp_path / "cc", f"[ $1 = --version ] || echo . >> {calls}; [ $1 = --version ]"))
+    monkeypatch.setattr(background, "PAYS_AFTER", 1.0)
+    monkeypatch.setattr(background, "_queue", background._Queue())
+    compiled = fg.compile(np.exp, native="auto")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        for n in range(1, 7):
+            for _ in range(5):
+                np.testing.assert_array_equal(compiled(np.zeros(n)), np.ones(n))
+            assert background.wait(20)
+    assert len(calls.read_text().split()) == 2 * background.MOST_FAILURES  # within the cache, and then elsewhere
+    assert len(caught) == 1
+    assert "no more are tried" in compiled.program(np.zeros(6)).facts["native"]["why"]
+    with pytest.raises(RuntimeError, match="failed with status"):
+        fg.compile(np.exp, native=True)(1.0)
+
+
+@needs_compiler
+@pytest.mark.skipif(sys.platform == "win32", reason="the compiler here is a shell script")
+@pytest.mark.parametrize("fault", ["full", "noexec"])
+def test_a_disk_on_which_nothing_can_be_kept(fault, tmp_path, monkeypatch):
+    """The program is compiled elsewhere, and nothing is left behind in either place."""
+    command = " ".join(compiler.find().command)
+    refuse = "case $* in *no-room*) echo no room left; exit 1;; esac\n" if fault == "full" else ""
+    monkeypatch.setenv("CC", script(tmp_path / "cc", f'{refuse}exec {command} "$@"'))
+    monkeypatch.setenv("FASTGRAD_CACHE_DIR", str(tmp_path / "no-room"))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    if fault == "noexec":
+        opened = cache.open_library
+
+        def refused(path, text):
+            if "no-room" in str(path):
+                raise CompilerError("failed to map segment from shared object")
+            return opened(path, text)
+
+        monkeypatch.setattr(cache, "open_library", refused)
+    x = np.arange(5.0)
+    compiled = native(lambda x: np.exp(x) * 5 + (fault == "full"), x)
+    np.testing.assert_allclose(compiled(x), np.exp(x) * 5 + (fault == "full"), rtol=1e-15)
+    assert compiled.program(x).facts["native"]["text"] is None
+    assert sorted(p.name for p in tmp_path.rglob("*")) == ["cc", "native", "no-room"]
+
+
+def test_a_compiler_that_says_nothing_of_itself_has_its_own_name(tmp_path, monkeypatch):
+    monkeypatch.setenv("CC", f"{sys.executable} -c pass")
+    assert fg.show_config(mode="dicts")["native"]["compiler"] == f"{sys.executable} -c pass"
+
+
+def test_abandoned_directories_are_removed(tmp_path, monkeypatch):
+    monkeypatch.setenv("FASTGRAD_CACHE_DIR", str(tmp_path))
+    new, old = (cache.directory() / f"{cache._WORK}{name}" for name in "ab")
+    for path in (new, old):
+        path.mkdir()
+        (path / "program.c").write_text("")
+    os.utime(old, (0, 0))
+    cache._shrink(cache.directory())
+    assert new.exists() and not old.exists()
 
 
 @needs_compiler

@@ -25,6 +25,7 @@ __all__ = ["make_native", "try_native", "wait", "watch"]
 
 PAYS_AFTER = 50e6  # nanoseconds of the interpreter's, by estimate, that a compilation has to save
 MOST_WAITING = 64  # programs; further ones wait for their turn to count down again
+MOST_FAILURES = 3  # of the compiler, one after the other: then it is not tried any more
 
 
 class _Queue:
@@ -38,6 +39,7 @@ class _Queue:
         self.changed = threading.Condition()
         self.thread: threading.Thread | None = None
         self.broken: str | None = None  # why no program can be compiled, once that is known
+        self.failures = 0  # of the compiler, since it last made a program
         self.busy = self.stopped = self.warned = False
 
 
@@ -92,15 +94,23 @@ def _work(queue: _Queue) -> None:
 
 def try_native(program: Program) -> None:
     """Let a program run as native code from now on. If that fails the interpreter goes on, after one warning."""
+    queue = _queue
+    if queue.broken is not None:
+        program.set_native(None, queue.broken, 0.0, None)
+        return
     try:
         make_native(program)
+        queue.failures = 0
         return
     except CompilerError as error:
         reason = str(error)
+        queue.failures += not queue.stopped
+        if queue.failures >= MOST_FAILURES:
+            queue.broken = f"{MOST_FAILURES} compilations have failed, and no more are tried; the last: {reason}"
     except Exception as error:  # a fault of ours
         reason = f"{type(error).__name__}: {error}"
     program.set_native(None, reason, 0.0, None)
-    if not _queue.stopped:
+    if not queue.stopped:
         _warn(reason)
 
 
@@ -129,13 +139,14 @@ def _stop() -> None:
         _queue.stopped = True
         _queue.changed.notify()
     compiler.kill_all()
+    cache.remove_workplaces()
 
 
 def _after_fork() -> None:
     """In a child there is no thread that compiles; what waits, waits in the parent."""
     _queue.reset()
     compiler.forget_all()
-    cache.forget_lock()
+    cache.after_fork()
 
 
 atexit.register(_stop)

@@ -7,6 +7,7 @@ import time
 from .._core import Program
 from . import cache, compiler
 from .cache import Native
+from .error import CompilerError, TimeLimit
 
 
 def native(program: Program) -> tuple[Native, float]:
@@ -28,13 +29,21 @@ def native(program: Program) -> tuple[Native, float]:
 
 
 def _compiled(text: str, name: str, chosen: compiler.Compiler) -> Native:
-    place = cache.Workplace()
-    try:
-        place.write(text)
-        compiler.run(compiler.command_line(chosen, place.source, place.target), compiler.SECONDS)
-        return place.finish(name)
-    finally:
-        place.remove()
+    """Compiled within the cache, or, where that fails, as on a disk that is full or from which nothing may be executed,
+    in a temporary directory."""
+    failure: CompilerError | None = None
+    for place in cache.workplaces():
+        try:
+            place.write(text)
+            compiler.run(compiler.command_line(chosen, place.source, place.target), compiler.SECONDS, place.path)
+            return place.finish(name)
+        except TimeLimit:
+            raise
+        except CompilerError as error:
+            failure = failure or error
+        finally:
+            place.remove()
+    raise failure or CompilerError("no directory to compile in")
 
 
 def make_native(program: Program) -> None:

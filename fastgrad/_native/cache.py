@@ -15,6 +15,8 @@ import os
 import stat
 import sys
 import threading
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 try:
@@ -31,6 +33,8 @@ from .limits import CONSTANT_BYTES
 
 MOST_BYTES = 256 << 20  # that the directory may hold; the files used longest ago go first
 _SEAL = 32  # bytes of a hash
+_WORK = "work-"  # what the names of directories begin with in which a compiler works
+_ABANDONED = 3600  # seconds after which that is over
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 
@@ -54,9 +58,10 @@ class _Libraries:
 _libraries = _Libraries()
 
 
-def forget_lock() -> None:
-    """In a child after a fork: a thread that holds the lock is in the parent."""
+def after_fork() -> None:
+    """In a child: a thread that holds the lock, or compiles, is in the parent."""
     _libraries.lock = threading.Lock()
+    _under_way.clear()
 
 
 def directory() -> Path:
@@ -203,21 +208,13 @@ def open_library(path: Path, text: Path | None) -> Native:
 
 
 class Workplace:
-    """A private directory for one compilation, within the cache if that can be used, else a temporary one."""
+    """A private directory for one compilation."""
 
-    def __init__(self) -> None:
-        import tempfile
-
-        try:
-            self.kept: Path | None = directory()
-            self.path = Path(tempfile.mkdtemp(prefix="work-", dir=self.kept))
-        except (CompilerError, OSError):
-            self.kept = None
-            try:
-                self.path = Path(tempfile.mkdtemp(prefix="fastgrad-"))
-            except OSError as error:
-                raise CompilerError(f"no directory to compile in: {error}") from None
-        self.source, self.target = self.path / "program.c", self.path / "program.so"
+    def __init__(self, path: Path, kept: Path | None) -> None:
+        """kept: the directory of compiled programs, if the library is to be kept there."""
+        self.path, self.kept = path, kept
+        self.source, self.target = path / "program.c", path / "program.so"
+        _under_way.add(self)
 
     def write(self, text: str) -> None:
         try:
@@ -232,35 +229,70 @@ class Workplace:
         except OSError:
             raise CompilerError("the compiler has written no library") from None
         with _libraries.lock:
-            if name in _libraries.by_key:
-                return _libraries.by_key[name]
-            if self.kept is not None:
-                with contextlib.suppress(OSError):
-                    with self.target.open("ab") as file:
-                        file.write(blake2b(content, digest_size=_SEAL).digest())
-                    os.replace(self.source, self.kept / f"{name}.c")
-                    os.replace(self.target, self.kept / f"{name}.so")
-                    _shrink(self.kept)
-                    found = _load(name, self.kept / f"{name}.so")
-                    if found is not None:
-                        return found
-            _libraries.by_key[name] = open_library(self.target, None)
+            if name not in _libraries.by_key:
+                made = open_library(self.target, None)
+                made.text = self._keep(name, content)
+                _libraries.by_key[name] = made
             return _libraries.by_key[name]
 
+    def _keep(self, name: str, content: bytes) -> Path | None:
+        """Move both files to the cache; where the text is then, None if they are not kept."""
+        if self.kept is None:
+            return None
+        text = self.kept / f"{name}.c"
+        try:
+            sealed = self.path / "sealed.so"  # a new file: the other one is in use
+            sealed.write_bytes(content + blake2b(content, digest_size=_SEAL).digest())
+            os.replace(self.source, text)
+            os.replace(sealed, self.kept / f"{name}.so")
+        except OSError:
+            return None
+        _shrink(self.kept)
+        return text
+
     def remove(self) -> None:
-        for path in (self.source, self.target):
-            with contextlib.suppress(OSError):
-                path.unlink()
-        with contextlib.suppress(OSError):
-            self.path.rmdir()
+        import shutil
+
+        _under_way.discard(self)
+        shutil.rmtree(self.path, ignore_errors=True)
+
+
+_under_way: set[Workplace] = set()
+
+
+def remove_workplaces() -> None:
+    """At exit: those of compilations under way."""
+    for place in list(_under_way):
+        place.remove()
+
+
+def workplaces() -> Iterator[Workplace]:
+    """A directory within the cache, if that can be used, and then a temporary one."""
+    import tempfile
+
+    with contextlib.suppress(CompilerError, OSError):
+        kept = directory()
+        yield Workplace(Path(tempfile.mkdtemp(prefix=_WORK, dir=kept)), kept)
+    try:
+        path = Path(tempfile.mkdtemp(prefix="fastgrad-"))
+    except OSError as error:
+        raise CompilerError(f"no directory to compile in: {error}") from None
+    yield Workplace(path, None)
 
 
 def _shrink(path: Path) -> None:
-    """Drop the files used longest ago until the rest is no more than MOST_BYTES."""
+    """Drop the files used longest ago until the rest is no more than MOST_BYTES, and the directories of compilations
+    whose process was killed."""
+    import shutil
+
     files = []
     for file in path.iterdir():
         with contextlib.suppress(OSError):
             found = file.stat()
+            if file.name.startswith(_WORK):
+                if found.st_mtime < time.time() - _ABANDONED:
+                    shutil.rmtree(file, ignore_errors=True)
+                continue
             files.append((found.st_mtime, found.st_size, file))
     total = sum(size for _, size, _ in files)
     for _, size, file in sorted(files):

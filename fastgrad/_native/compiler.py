@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .. import _core
-from .error import CompilerError
+from .error import CompilerError, TimeLimit
 from .flags import C_FLAGS, ISA_FLAGS
 
 if TYPE_CHECKING:
@@ -80,11 +80,15 @@ def files() -> list[tuple[str, int, int]]:
 
 def find() -> Compiler:
     """$CC, else cc, gcc, clang or the package `ziglang`: the first that runs; CompilerError if none does."""
-    return _find(os.environ.get("CC"), os.environ.get("PATH"))
+    found = _find(tuple(files()), os.environ.get("PATH"))
+    if isinstance(found, str):
+        raise CompilerError(found)
+    return found
 
 
 @functools.lru_cache(maxsize=8)
-def _find(cc: str | None, path: str | None) -> Compiler:
+def _find(files: tuple[tuple[str, int, int], ...], path: str | None) -> Compiler | str:
+    """The compiler of these candidates, or why there is none, which may take as long as it takes to wait for them."""
     reasons = []
     for command in _candidates():
         try:
@@ -92,20 +96,23 @@ def _find(cc: str | None, path: str | None) -> Compiler:
         except CompilerError as error:
             reasons.append(str(error))
             continue
-        return Compiler(tuple(command), said.strip())
-    raise CompilerError(
-        "; ".join(reasons) or "no C compiler was found: looked for $CC, cc, gcc, clang and the package ziglang"
-    )
+        return Compiler(tuple(command), said.strip() or " ".join(command))
+    return "; ".join(reasons) or "no C compiler was found: looked for $CC, cc, gcc, clang and the package ziglang"
 
 
-def run(command: Sequence[str], seconds: float) -> str:
-    """What a command prints; CompilerError if it cannot be started, fails, or takes longer."""
+def run(command: Sequence[str], seconds: float, temporary: Path | None = None) -> str:
+    """What a command prints; CompilerError if it cannot be started, fails, or takes longer. temporary: where it may put
+    files of its own, which one that is killed leaves behind."""
     import shlex
     import subprocess
 
     name = shlex.join(command[:3])
+    if _ended:
+        raise CompilerError(f"{name} is not started, because the process exits")
     environment = {**os.environ, "LC_ALL": "C"}
     environment.pop("LD_PRELOAD", None)  # a library for Python, such as a sanitizer's, is none for the compiler
+    if temporary is not None:
+        environment["TMPDIR"] = str(temporary)
     try:
         process = subprocess.Popen(
             list(command),
@@ -124,7 +131,7 @@ def run(command: Sequence[str], seconds: float) -> str:
                 said, _ = process.communicate(timeout=seconds)
             except subprocess.TimeoutExpired:
                 kill(process)
-                raise CompilerError(f"{name} took longer than {seconds:g} s") from None
+                raise TimeLimit(f"{name} took longer than {seconds:g} s") from None
             except BaseException:
                 kill(process)
                 raise
@@ -137,6 +144,7 @@ def run(command: Sequence[str], seconds: float) -> str:
 
 
 _running: set[subprocess.Popen[bytes]] = set()  # compilers under way
+_ended = False  # whether the process is about to exit
 
 
 def running() -> bool:
@@ -144,7 +152,9 @@ def running() -> bool:
 
 
 def kill_all() -> None:
-    """End all compilers under way."""
+    """At exit: end all compilers under way; no more are started."""
+    global _ended
+    _ended = True
     for process in list(_running):
         kill(process)
 

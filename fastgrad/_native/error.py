@@ -3,3 +3,7 @@
 
 class CompilerError(RuntimeError):
     """A program could not be compiled: there is no compiler, or it failed."""
+
+
+class TimeLimit(CompilerError):
+    """The compiler took too long."""
