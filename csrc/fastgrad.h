@@ -406,9 +406,10 @@ int fg_gradients(int n_y, const fg_tensor *y, const fg_tensor *cotangent, int re
 /* What is left of a gradient that arises from gathers of rows alone: zeros to which `values` are to be added, at the
  * rows that `index` names, term by term. */
 enum { FG_MAX_ROW_TERMS = 16 };
+typedef struct { fg_array *values, *index; } fg_row_term;
 typedef struct {
     int n;
-    struct { fg_array *values, *index; } term[FG_MAX_ROW_TERMS];    /* references */
+    fg_row_term term[FG_MAX_ROW_TERMS];         /* references */
 } fg_row_terms;
 /* fg_gradients of a pass that is not recorded, which leaves gradients of few rows as their terms: where rows[i].n is
  * not 0, out[i] is NULL. The n rows begin empty. */

@@ -134,6 +134,8 @@ typedef struct {
 } fg_row_sums;
 /* Add up the terms of a gradient of this shape, in memory that *values begins, for the caller to free. */
 int fg_row_terms_sum(const fg_row_terms *, const fg_shape *, int dtype, fg_row_sums *);
+/* A copy of gradient i of a replay that has run, in such memory, if it is kept as rows; else *values is NULL. */
+int fg_replay_gradient_rows(const fg_program *, fg_replay *, int i, fg_row_sums *);
 /* Fill the panel with rows from..from+n-1 of the whole gradient. */
 void fg_row_sums_spread(const fg_row_sums *, size_t itemsize, int64_t from, int64_t n);
 /* Write the whole gradient, of `size` elements. */

@@ -75,6 +75,7 @@ cdef extern from "fastgrad.h":
 
     ctypedef struct fg_optim_kernels:
         int (*all_finite)(int64_t, const void *) noexcept
+        void (*clip)(int64_t, double scale, double limit, const void *, void *) noexcept
 
     ctypedef struct fg_kernel_set:
         const fg_reduce_kernels *reduce
@@ -142,8 +143,12 @@ cdef extern from "fastgrad.h":
     int fg_backward(fg_tensor y, fg_tensor cotangent, int retain_graph, int create_graph)
     int fg_gradients(int n_y, const fg_tensor *y, const fg_tensor *cotangent, int retain_graph, int create_graph, int n,
                      fg_node **wrt, fg_tensor *out)
+    ctypedef struct fg_row_term:
+        fg_array *values
+        fg_array *index
     ctypedef struct fg_row_terms:
         int n
+        fg_row_term term[16]
     int fg_gradients_by_rows(int n_y, const fg_tensor *y, const fg_tensor *cotangent, int retain_graph, int n,
                              fg_node **wrt, fg_tensor *out, fg_row_terms *rows)
     void fg_row_terms_drop(fg_row_terms *)
@@ -248,6 +253,7 @@ cdef extern from "program.h":
         const int64_t *row
         char *values
     int fg_row_terms_sum(const fg_row_terms *, const fg_shape *, int dtype, fg_row_sums *)
+    int fg_replay_gradient_rows(const fg_program *, fg_replay *, int i, fg_row_sums *)
     void fg_row_sums_write(const fg_row_sums *, size_t itemsize, int64_t size, void *to)
     ctypedef struct fg_parameter:
         int dtype, ndim

@@ -242,16 +242,23 @@ def test_memory_is_shared_and_kept_alive():
 
 
 @pytest.mark.filterwarnings("ignore:Setting the shape on a NumPy array:DeprecationWarning")
-def test_an_array_that_is_resized_is_refused_or_traced_anew():
-    a = np.ones(4 * SIZE)
-    compiled = fg.compile(lambda x: fg.sum(x) + fg.sum(fg.asarray(a) * x[0]))
-    compiled(X)
-    program = compiled.program(X)
-    a.shape = 4, SIZE
-    with pytest.raises(fg.TraceError, match="another shape or dtype than it had"):
-        program.run([X])
-    with pytest.raises(fg.TraceError, match="another shape or dtype than it had"):
-        compiled(X)
+def test_an_array_that_gets_another_shape_is_traced_anew():
+    """So is a small one, whose elements are compared; a program by itself, which cannot be traced, refuses it."""
+    for size in (SIZE, 4 * SIZE):
+        a = np.arange(4.0 * size)
+        compiled = fg.compile(lambda x, a=a: fg.sum(x) + fg.asarray(a) * x[0])
+        same = lambda: np.testing.assert_allclose(compiled(X), X.sum() + a * X[0], strict=True)
+        same()
+        program = compiled.program(X)
+        a.shape = 4, size
+        if size > SIZE:
+            with pytest.raises(fg.TraceError, match="another shape or dtype than it had"):
+                program.run([X])
+        same()
+        a.shape = -1
+        same()
+        a.dtype = np.int64
+        same()
 
 
 def test_integers_and_other_layouts_are_constants_that_are_watched():
@@ -261,6 +268,30 @@ def test_integers_and_other_layouts_are_constants_that_are_watched():
         np.testing.assert_allclose(compiled(X), integers @ X + columns @ X)
         integers += 1
         columns *= 2
+
+
+def test_integers_above_a_megabyte_are_compared_whole():
+    """A change of one element of a table that is a constant is met in turn, wherever it is."""
+    for at in (0, 300_000, -1):
+        table = np.zeros(600_000, np.int32)
+        compiled = fg.compile(lambda x, table=table: x + table[3])
+        compiled(X)
+        table[at] = 1
+        with pytest.raises(fg.TraceError, match=r"elements of table, a large array .* were changed"):
+            for _ in range(table.nbytes // 256 + 1):
+                compiled(X)
+
+
+def test_long_programs_compare_more_at_once():
+    """So that a change is met after few calls, where a call takes long anyway."""
+    labels, x = np.zeros(400_000, np.int64), np.ones((400_000, 3))
+    compiled = fg.compile(lambda x: fg.sum(fg.where(labels[:, None] == 0, fg.exp(x), 0.0)))
+    compiled(x)
+    labels[123_456] = 1
+    with pytest.raises(fg.TraceError, match=r"elements of labels, a large array .* were changed"):
+        for _ in range(30):
+            compiled(x)
+    np.testing.assert_allclose(compiled(x), 3 * 399_999 * np.e)
 
 
 def test_training():

@@ -1,6 +1,7 @@
 """Training steps whose gradients are rows: tables of which a batch gathers a few rows (csrc/program/row_sparse.c)."""
 
 import sys
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -108,6 +109,50 @@ def test_parts_of_a_batch_and_more_than_the_loss(option):
     twin, _ = steps_on(loss, q, fg.optim.SparseAdam(0.1), [batch(k) for k in range(4)], compile=False, **option)
     same_tree(p, q)
     same_tree(step(*batch(9)), twin(*batch(9)))
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_parts_keep_rows(name):
+    """The gradients of the parts of a batch are added as rows, and equal that of the batch where rows weigh alike."""
+    p, q, whole = tables(), tables(), tables()
+    options = {"accumulate": 2, "clip_norm": 0.3}
+    step, losses = steps_on(word2vec, p, OPTIMIZERS[name](), [batch(k) for k in range(5)], **options)
+    _, eager = steps_on(word2vec, q, OPTIMIZERS[name](), [batch(k) for k in range(5)], compile=False, **options)
+    _, expected = steps_on(word2vec, whole, OPTIMIZERS[name](), [batch(k) for k in range(5)], clip_norm=0.3)
+    same_tree(p, q)
+    assert losses == eager
+    np.testing.assert_allclose(losses, expected, rtol=1e-10)
+    for key in p:
+        np.testing.assert_allclose(p[key], whole[key], rtol=1e-8, atol=1e-10)
+    _, _, gradients = step._gradients_in_parts(batch(9), None)
+    assert {type(g) for g in gradients} == {fg._core.RowSparse}
+
+
+@pytest.mark.parametrize("compile", [True, False])
+def test_parts_of_a_long_table_take_little_memory(compile):
+    table = {"t": np.zeros((200_000, 16))}
+    index, x = np.arange(0, 64), np.ones((64, 16))
+    loss = lambda p, index, x: fg.mean((p["t"][index] - x) ** 2)
+    step = fg.training_step(loss, table, fg.optim.SGD(0.1), accumulate=4, compile=compile)
+    for _ in range(3):
+        step(index, x)
+    tracemalloc.start()
+    try:
+        step(index, x)
+        assert tracemalloc.get_traced_memory()[1] < table["t"].nbytes / 20
+    finally:
+        tracemalloc.stop()
+    assert np.count_nonzero(table["t"].any(axis=1)) == 64
+
+
+def test_a_table_whose_parts_gather_many_rows():
+    """Dense parts and parts of rows add up."""
+    loss = lambda p, index: fg.mean(p["t"][index[index >= 0] if isinstance(index, np.ndarray) else index] ** 2)
+    p, q = ({"t": np.arange(1.0, 41.0).reshape(20, 2)} for _ in range(2))
+    index = np.arange(60) % 20
+    fg.training_step(loss, p, fg.optim.SGD(0.1), accumulate=7)(index)
+    fg.training_step(loss, q, fg.optim.SGD(0.1))(index)
+    np.testing.assert_allclose(p["t"], q["t"], rtol=1e-12)
 
 
 def test_an_optimizer_that_changes_while_it_runs():

@@ -285,6 +285,22 @@ int fg_row_terms_sum(const fg_row_terms *t, const fg_shape *whole, int dtype, fg
     return status;
 }
 
+int fg_replay_gradient_rows(const fg_program *p, fg_replay *r, int i, fg_row_sums *sums)
+{
+    int out = p->n_out - p->n_gradients + i;
+    const buffer *g = &p->buffer[p->out[out]];
+    *sums = (fg_row_sums){0};
+    if (!g->row_sums)
+        return FG_OK;
+    const layout l = layout_of(g->array.shape, fg_itemsize(g->array.dtype), 1, shape_at(p, i)->dim[0]);
+    char *memory = malloc((size_t)l.end);
+    if (!memory)
+        return fg_fail(FG_NO_MEMORY, "no memory for the rows of a gradient");
+    memcpy(memory, fg_replay_address(r)[p->n_in + out], (size_t)l.spare);
+    *sums = sums_in(memory, g->array.shape, g->array.dtype, shape_at(p, i));
+    return FG_OK;
+}
+
 /* ---- rows of the whole gradient ---------------------------------------------------------------------------------- */
 /* The first of the rows found that is not before this one. */
 static int64_t first_from(const fg_row_sums *s, int64_t row)

@@ -37,6 +37,11 @@ cdef class Program:
         """A training step on these ndarrays, of which the first are the parameters (see `train` in training.pxi)."""
         return train(self, self.with_inputs(inputs), rule, checked, rebuild)
 
+    def differentiate(self, list inputs, rebuild):
+        """Loss and gradients at these ndarrays, of which the first are the parameters (see `differentiate` in
+        training.pxi)."""
+        return differentiate(self, self.with_inputs(inputs), rebuild)
+
     cdef fg_replay *with_inputs(self, list inputs) except NULL:
         cdef fg_replay *r
         cdef int i

@@ -32,6 +32,8 @@ cdef class Entry:
         self.frame = frame
         self.program, self.rebuild, self.watch, self.confirmed = program, rebuild, watch, True
         self.default_dtype = default_here()
+        if watch is not None:
+            watch.pace(program)
         if guard is not None:
             self.guard, self.keywords = guard.parts
             self.signature = signature
@@ -183,6 +185,13 @@ cdef class Replayer:
         cdef Entry entry = self.last if signature is None else self.by_signature.get(signature)
         cdef fg_replay *r = self.matched(entry, args)
         return train(entry.program, r, rule, checked, entry.rebuild) if r != NULL else None
+
+    def try_differentiate(self, tuple args, signature=None):
+        """Loss, what else the program returns, and gradients (see `differentiate`), if a guard matches as for
+        `try_train`; else None."""
+        cdef Entry entry = self.last if signature is None else self.by_signature.get(signature)
+        cdef fg_replay *r = self.matched(entry, args)
+        return differentiate(entry.program, r, entry.rebuild) if r != NULL else None
 
     def try_run_into(self, tuple args, list into not None, signature=None):
         """What a call returns, whose last results are written to the ndarrays ``into``, if a guard matches as for

@@ -131,11 +131,21 @@ cdef fg_array *live_array(cnp.ndarray a) except? NULL:
     return NULL
 
 
+cdef enum:
+    HASHED_WHOLE = 1 << 22      # bytes of an array that is hashed whole; of a larger one
+    STEP = 4096                 # 64 bytes of each so many, which a write of that length or more does not miss
+
+
 cdef uint64_t hash_of_elements(cnp.ndarray a) noexcept:
-    """Of an array of at least 32 bytes: those up to a multiple of 32, and the last 32."""
-    cdef Py_ssize_t n = cnp.PyArray_NBYTES(a)
+    """Of an array of at least 64 bytes."""
+    cdef Py_ssize_t n = cnp.PyArray_NBYTES(a), at
     cdef const char *data = <const char *>cnp.PyArray_DATA(a)
-    return hash_of_both(fg_hash(n - n % 32, data), fg_hash(32, data + n - 32))
+    cdef uint64_t h = fg_hash(64, data + n - 64)
+    if n <= HASHED_WHOLE:
+        return hash_of_both(h, fg_hash(n - n % 32, data))
+    for at in range(0, n - 64, STEP):
+        h = hash_of_both(h, fg_hash(64, data + at))
+    return h
 
 
 cdef bint has_shape(cnp.ndarray a, fg_shape *s):

@@ -314,6 +314,34 @@ cdef tuple train(Program program, fg_replay *r, UpdateRule rule, bint checked, r
         program.give(r)
 
 
+cdef tuple differentiate(Program program, fg_replay *r, rebuild):
+    """The loss, what else the program's results are by ``rebuild``, and the gradients, ndarrays or where they are kept as
+    rows RowSparse, of a replay whose inputs are set. The replay is given back, and nothing is updated."""
+    cdef int i
+    cdef RowSparse rows
+    cdef cnp.ndarray whole
+    cdef list gradients = []
+    try:
+        results = program.make_results(r)
+        program.evaluate(r)
+        program.read_kept(r, results)
+        for i in range(program.n_gradients):
+            rows = RowSparse.__new__(RowSparse)
+            rows.number = fg_program_input_dtype(program.program, i)
+            rows.whole = fg_shape_ref(fg_program_input_shape(program.program, i))
+            check(fg_replay_gradient_rows(program.program, r, i, &rows.sums))
+            if rows.sums.values != NULL:
+                gradients.append(rows)
+                continue
+            whole = new_ndarray(rows.whole, rows.number)
+            fg_replay_gradient(program.program, r, i, cnp.PyArray_DATA(whole))
+            gradients.append(whole)
+        aux = rebuild([*results, *[None] * program.n_gradients])[1]
+        return fg_replay_loss(program.program, r), aux, gradients
+    finally:
+        program.give(r)
+
+
 cdef bint element_strides(cnp.ndarray x, int64_t *stride):
     """Set the strides of an array in elements; False if they are no whole numbers of them, or x is not aligned."""
     cdef cnp.npy_intp itemsize = cnp.PyArray_ITEMSIZE(x)

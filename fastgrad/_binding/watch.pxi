@@ -21,8 +21,9 @@ ABSENT = object()               # for the value of an item that is not there
 
 cdef enum:
     SMALL = 1024            # bytes of an array that is compared whole at each call; of a larger one
-    PIECE = 256             # so many at each call, at another place each time,
-    MOST_PIECES = 4096      # of at most so many places; up to a megabyte they are the whole array
+    PIECE = 256             # so many at each call, at another place each time, in turn all of it; of programs that take
+    WORK_PER_PIECE = 1000   # long one more piece for so many nanoseconds of a replay,
+    MOST_AT_ONCE = 1 << 16  # up to so many
     PART = 1                # what a new trace that gives the same program counts after a change of part of live memory,
     WHOLE = 4               # or of all of it;
     CONFIRMED = 8           # from this sum on, changes are passed over:
@@ -34,13 +35,24 @@ cdef struct fg_place:
     int kind                    # WATCHES_...
     PyObject *holder            # borrowed from `Watch.held`: a cell, dict, object, list or array
     PyObject *key               # of an item: the key; of a slot: its descriptor
-    PyObject *value             # what was found there; of a container, a tuple of its items
+    PyObject *value             # what was found there; of a container, a tuple of its items; of an ndarray its dtype
+    int ndim                    # of an ndarray: its axes
+    cnp.npy_intp *dim           # and their lengths
     char *bytes                 # of an array: a copy of its elements, or of pieces of them hashes
     Py_ssize_t size, pieces, piece  # of an array: the bytes of its elements, how many pieces, and their bytes,
     Py_ssize_t apart, next      # the bytes from one to the next, and which one the next call compares
     bint differs                # a piece was found that differs
     int confirmed               # of live memory, the sum of WHOLE or PART over new traces that gave the same program,
     int to_pass, passed         # how many changes more calls pass over, and how many they have since the last trace
+
+
+cdef bint has_form(fg_place *p):
+    """Whether an array has the shape and dtype that it had when it was traced."""
+    cdef object x = <object>p.holder
+    if isinstance(x, Tensor):
+        return bytes_of(x) == p.size
+    return (<PyObject *>cnp.PyArray_DESCR(<cnp.ndarray>x) == p.value and cnp.PyArray_NDIM(<cnp.ndarray>x) == p.ndim
+            and memcmp(cnp.PyArray_DIMS(<cnp.ndarray>x), p.dim, p.ndim * sizeof(cnp.npy_intp)) == 0)
 
 
 cdef Py_ssize_t bytes_of(object x):
@@ -58,29 +70,46 @@ cdef inline Py_ssize_t begin_of(fg_place *p, Py_ssize_t k):
     return begin if begin < last else last
 
 
-cdef int copy_or_compare(fg_place *p, Py_ssize_t k, bint copy) except -1:
-    """Keep a copy or hash of piece k of an array that still has its size, or return whether it is as it was."""
+cdef object in_one_piece(fg_place *p):
+    """The array, or where it has gaps a copy without, whose elements lie in one piece of memory."""
+    cdef object x = <object>p.holder
+    if isinstance(x, Tensor) or cnp.PyArray_IS_C_CONTIGUOUS(<cnp.ndarray>x) or cnp.PyArray_IS_F_CONTIGUOUS(<cnp.ndarray>x):
+        return x
+    return np.ascontiguousarray(x)
+
+
+cdef const char *memory_in(object x):
+    return <const char *>(<Tensor>x).t.array.data if isinstance(x, Tensor) else cnp.PyArray_BYTES(<cnp.ndarray>x)
+
+
+cdef int keep(fg_place *p) except -1:
+    """Keep a copy of a small array, or hashes of all pieces of a larger one."""
+    cdef object x = in_one_piece(p)
+    cdef const char *data = memory_in(x)
+    cdef Py_ssize_t k
+    if p.kind == WATCHES_ARRAY:
+        memcpy(p.bytes, data, p.size)
+    else:
+        for k in range(p.pieces):
+            (<uint64_t *>p.bytes)[k] = fg_hash(PIECE, data + begin_of(p, k))
+    return 0
+
+
+cdef bint is_as_kept(fg_place *p, Py_ssize_t k) except -1:
+    """Whether piece k of an array that still has its shape is as it was."""
     cdef object x = <object>p.holder
     cdef Py_ssize_t begin = begin_of(p, k), itemsize, first
     cdef const char *data
-    cdef uint64_t h
-    if isinstance(x, Tensor):
-        data = <const char *>(<Tensor>x).t.array.data + begin
-    elif cnp.PyArray_IS_C_CONTIGUOUS(<cnp.ndarray>x) or cnp.PyArray_IS_F_CONTIGUOUS(<cnp.ndarray>x):
-        data = cnp.PyArray_BYTES(<cnp.ndarray>x) + begin
+    if isinstance(x, Tensor) or cnp.PyArray_IS_C_CONTIGUOUS(<cnp.ndarray>x) or cnp.PyArray_IS_F_CONTIGUOUS(<cnp.ndarray>x):
+        data = memory_in(x) + begin
     else:                                       # it has gaps
         itemsize = cnp.PyArray_ITEMSIZE(<cnp.ndarray>x)
         first = begin // itemsize
         x = np_ndarray.view(x, np_ndarray).flat[first : first + (p.piece + 2 * itemsize - 2) // itemsize].tobytes()
         data = PyBytes_AS_STRING(x) + begin % itemsize
     if p.kind == WATCHES_PIECES:
-        h = fg_hash(PIECE, data)
-        if copy:
-            (<uint64_t *>p.bytes)[k] = h
-        return h == (<uint64_t *>p.bytes)[k]
-    if copy:
-        memcpy(p.bytes, data, p.size)
-    return copy or memcmp(p.bytes, data, p.size) == 0
+        return fg_hash(PIECE, data) == (<uint64_t *>p.bytes)[k]
+    return memcmp(p.bytes, data, p.size) == 0
 
 
 cdef bint same_items(PyObject *found, PyObject *expected):
@@ -129,8 +158,8 @@ cdef class Watch:
 
     Made from tuples (kind, holder, key, value, name): the contents of a "cell", an "item" of a dict, a "slot" of an
     object, the "code" of a function, a "list", set or deque ("items"), "dict" or array of "objects" by its items, the
-    "size" of a dict, the elements of an "array". Of an array of more than SMALL bytes each call compares one piece, the
-    next one each time. No code of the user's runs in a comparison.
+    "size" of a dict, the elements of an "array". Of an array of more than SMALL bytes each call compares one piece or
+    some, the next ones each time. No code of the user's runs in a comparison.
 
     Where replays read an array anew (`Program.live`), a change of it matters only if the function also reads elements
     of it in another way, as for a branch or by NumPy's functions. A new trace tells: where it gives the same program,
@@ -140,10 +169,11 @@ cdef class Watch:
 
     cdef fg_place *places
     cdef int n
+    cdef int at_once            # of a large array each call compares so many pieces
     cdef list held, names
 
     def __cinit__(self):
-        self.held, self.names = [], []
+        self.held, self.names, self.at_once = [], [], 1
 
     def __init__(self, list places not None):
         if self.places != NULL:
@@ -163,8 +193,10 @@ cdef class Watch:
             if identity_of(holder, key) in known:
                 continue
             p = &self.places[self.n]
-            p[0] = fg_place(WATCHES[kind], <PyObject *>holder, <PyObject *>key, <PyObject *>value, NULL, 0, 0, 0, 0, 0,
-                            False, 0, 0, 0)
+            if kind == "array" and not isinstance(holder, Tensor):
+                value = <object><PyObject *>cnp.PyArray_DESCR(<cnp.ndarray>holder)
+            p[0] = fg_place(WATCHES[kind], <PyObject *>holder, <PyObject *>key, <PyObject *>value, 0, NULL, NULL, 0, 0,
+                            0, 0, 0, False, 0, 0, 0)
             if value is ABSENT:
                 p.value = NULL
             self.held.append([holder, key, value])
@@ -177,11 +209,22 @@ cdef class Watch:
         cdef int i
         for i in range(self.n):
             PyMem_Free(self.places[i].bytes)
+            PyMem_Free(self.places[i].dim)
         PyMem_Free(self.places)
 
+    def pace(self, Program program not None):
+        """Let calls compare as much of large arrays as takes little beside a replay of this program."""
+        cdef double n = fg_program_describe(program.program).work / WORK_PER_PIECE
+        self.at_once = 1 + <int>(n if n < MOST_AT_ONCE else MOST_AT_ONCE)
+
     cdef int copy(self, fg_place *p) except -1:
-        """Copy the memory of an array, or pieces of it."""
-        cdef Py_ssize_t k
+        """Keep shape and dtype of an array, and a copy of its memory or hashes of pieces of it."""
+        if not isinstance(<object>p.holder, Tensor):
+            p.ndim = cnp.PyArray_NDIM(<cnp.ndarray>p.holder)
+            p.dim = <cnp.npy_intp *>PyMem_Malloc((p.ndim + 1) * sizeof(cnp.npy_intp))
+            if p.dim == NULL:
+                raise MemoryError("no memory for the shape of an array that a program reads from outside")
+            memcpy(p.dim, cnp.PyArray_DIMS(<cnp.ndarray>p.holder), p.ndim * sizeof(cnp.npy_intp))
         p.size = bytes_of(<object>p.holder)
         if p.size == 0:
             return 0
@@ -189,16 +232,12 @@ cdef class Watch:
         if p.size > SMALL:
             p.kind, p.piece = WATCHES_PIECES, PIECE
             p.pieces = (p.size + PIECE - 1) // PIECE
-            if p.pieces > MOST_PIECES:
-                p.pieces = MOST_PIECES
-            p.apart = (p.size - p.piece + p.pieces - 2) // (p.pieces - 1)
+            p.apart = PIECE
         # Hashes, as every program has a watch of its own, and may read many large arrays.
         p.bytes = <char *>PyMem_Malloc(p.size if p.kind == WATCHES_ARRAY else p.pieces * sizeof(uint64_t))
         if p.bytes == NULL:
             raise MemoryError("no memory for a copy of an array that a program reads from outside")
-        for k in range(p.pieces):
-            copy_or_compare(p, k, True)
-        return 0
+        return keep(p)
 
     cdef bint is_same(self, int i) except -1:
         """Whether the place is as it was; of a large array, whether one piece is."""
@@ -232,18 +271,14 @@ cdef class Watch:
         elif p.kind == WATCHES_ARRAY or p.kind == WATCHES_PIECES:
             if p.bytes == NULL:
                 return True
-            if bytes_of(<object>p.holder) != p.size:
+            if not has_form(p):
                 return False
             if p.kind == WATCHES_ARRAY:
-                return copy_or_compare(p, 0, False)
-            if not p.differs:
-                p.differs = not copy_or_compare(p, p.next, False)
-                if p.differs and p.to_pass:
-                    copy_or_compare(p, p.next, True)
-                    p.to_pass -= 1
-                    p.passed += 1
-                    p.differs = False
-                p.next = p.next + 1 if p.next + 1 < p.pieces else 0
+                return is_as_kept(p, 0)
+            for k in range(self.at_once if self.at_once < p.pieces else p.pieces):
+                if p.differs:
+                    break
+                self.compare_next(p)
             return not p.differs
         else:
             try:
@@ -252,6 +287,21 @@ cdef class Watch:
                 return False
             return same_object(<PyObject *>value, p.value)
         return same_object(found, p.value)
+
+    cdef int compare_next(self, fg_place *p) except -1:
+        """Compare the next piece of an array; a change that is to be passed over becomes what is expected."""
+        cdef const char *data
+        if not is_as_kept(p, p.next):
+            if p.to_pass:
+                x = in_one_piece(p)
+                data = memory_in(x)
+                (<uint64_t *>p.bytes)[p.next] = fg_hash(PIECE, data + begin_of(p, p.next))
+                p.to_pass -= 1
+                p.passed += 1
+            else:
+                p.differs = True
+        p.next = p.next + 1 if p.next + 1 < p.pieces else 0
+        return 0
 
     cpdef bint holds(self) except -1:
         """Whether everything is as it was, as far as this call compares it."""
@@ -284,7 +334,7 @@ cdef class Watch:
         cdef fg_place *p = &self.places[i]
         if p.kind != WATCHES_PIECES or not cnp.PyArray_CheckExact(<object>p.holder):
             return False
-        if bytes_of(<object>p.holder) != p.size:
+        if not has_form(p):
             return False
         for a in program.live:
             if a is not None and cnp.PyArray_DATA(<cnp.ndarray>a) == cnp.PyArray_DATA(<cnp.ndarray>p.holder):
@@ -295,7 +345,6 @@ cdef class Watch:
         """Take what is there for what was there when the program was traced, as a new trace has given the same one."""
         cdef int i
         cdef fg_place *p
-        cdef Py_ssize_t k
         for i in range(self.n):
             p = &self.places[i]
             if p.kind == WATCHES_PIECES and p.differs:
@@ -303,16 +352,15 @@ cdef class Watch:
                     p.confirmed += PART if self.is_partly_same(i) else WHOLE
                 if p.confirmed >= CONFIRMED:
                     p.to_pass = FIRST_PASSED if not p.passed else 4 * p.passed if p.passed < MOST_PASSED else p.passed
-                for k in range(p.pieces):
-                    copy_or_compare(p, k, True)
+                keep(p)
                 p.differs, p.passed = False, 0
 
     cdef bint is_partly_same(self, int i) except -1:
         cdef fg_place *p = &self.places[i]
         cdef Py_ssize_t k
-        if p.kind == WATCHES_PIECES and bytes_of(<object>p.holder) == p.size:
+        if p.kind == WATCHES_PIECES and has_form(p):
             for k in range(p.pieces):
-                if copy_or_compare(p, k, False):
+                if is_as_kept(p, k):
                     return True
         return False
 
@@ -329,7 +377,8 @@ cdef class Watch:
             else:
                 found.append(self.names[i])
                 PyMem_Free(self.places[i].bytes)
-                self.places[i].bytes = NULL
+                PyMem_Free(self.places[i].dim)
+                self.places[i].bytes, self.places[i].dim = NULL, NULL
         self.n = kept
         del self.held[kept:], self.names[kept:]
         return found

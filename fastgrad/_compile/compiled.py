@@ -166,6 +166,18 @@ class Compiled(_core.Replayer):
         entry = self._entry(call, signature, bounded=True)
         return None if entry is None else entry.program.train(call.inputs, rule, checked, entry.rebuild)
 
+    def differentiate(self, args: tuple[Any, ...]) -> tuple[float, Any, list[Any]] | None:
+        """The loss at parameters args[0], what else it returns, and its gradients, ndarrays or RowSparse. None as of
+        `train`."""
+        signature = self._signature_of_call(args, {})
+        if signature is not None:
+            found = self.try_differentiate(args, signature)
+            if found is not None or not self._is_worth_tracing(signature):
+                return found
+        call = self._call(args, {})
+        entry = self._entry(call, signature, bounded=True)
+        return None if entry is None else entry.program.differentiate(call.inputs, entry.rebuild)
+
     def run_into(self, args: tuple[Any, ...], into: list[np.ndarray]) -> Any:
         """What a call returns if there is a program for it, whose last results are written to these ndarrays; else
         None."""

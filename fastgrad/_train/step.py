@@ -101,7 +101,7 @@ class TrainingStep:
                 f"{_name}: {type(self.optimizer).__name__} searches along the gradient of the whole batch: clipping, "
                 "accumulate and comm do not go with it"
             )
-        self._keeps_rows = not (self._searches or self._accumulate > 1 or _ranks is not None)
+        self._keeps_rows = not (self._searches or _ranks is not None)
         self._f = loss
         self._nonfinite = nonfinite
         self.skips, self.skipped = nonfinite == "skip", 0  # whether steps are left out, and how many were
@@ -298,20 +298,36 @@ class TrainingStep:
             raise ValueError(
                 f"{self._name}: a batch of {n} rows cannot be split in accumulate={self._accumulate} parts"
             )
-        value, aux, total = 0.0, [], [np.zeros(leaf.shape, leaf.dtype) for leaf in self._leaves]
+        value, aux = 0.0, []
+        total: list[Any] = [None] * len(self._leaves)
         for part in parts:
             chosen = [
                 array[part[0] : part[-1] + 1] if rows is None else _core.gather_rows(np.asarray(array), part)
                 for array in arrays
             ]
-            of_part, more, gradients = self._value_and_gradients(self._leaves, *structure.unflatten(chosen))
+            of_part, more, gradients = self._gradients_of((self._leaves, *structure.unflatten(chosen)))
             weight = len(part) / n
             value += weight * float(of_part)
             aux.append(more)
-            for into, gradient in zip(total, gradients):
-                array = gradient.detach().numpy() if isinstance(gradient, Tensor) else gradient
-                into += array if self._ranks is not None else into.dtype.type(weight) * array
+            for i, gradient in enumerate(gradients):
+                total[i] = _plus(total[i], 1.0 if self._ranks is not None else weight, gradient)
         return value, aux, total
+
+    def _gradients_of(self, args: tuple[Any, ...]) -> tuple[Any, Any, list[Any]]:
+        """Loss, what else it returns, and gradients, of which those of tables may be RowSparse."""
+        replayed = self._value_and_gradients
+        replayed.reconsider(args)
+        compiled = replayed.usable() if self._keeps_rows else None
+        if compiled is None:
+            return replayed(*args)  # type: ignore[no-any-return]
+        if compiled.n_gradients != len(self._leaves):
+            compiled = self._compiled_with(compiled, len(self._leaves))
+        try:
+            with _core.Outermost():
+                found = compiled.try_differentiate(args) or compiled.differentiate(args)
+        except Exception as error:  # whatever the loss raises: eagerly it is right, or raises the same
+            return replayed.give_up(compiled, error, args)  # type: ignore[no-any-return]
+        return found or replayed.eagerly(args)  # type: ignore[no-any-return]
 
     @property
     def named(self) -> Named:
@@ -493,6 +509,24 @@ class TrainingStep:
             f"{self._name}: at step {self.optimizer.steps} {' and '.join(what)}; the parameters are as they were "
             "before this step. Lower the learning rate, or look for log(0), division by 0 or overflow in the loss"
         )
+
+
+def _plus(total: Any, weight: float, gradient: Any) -> Any:
+    """total, or zeros for None, and weight times a gradient: rows as long as all terms are."""
+    if isinstance(gradient, _core.RowSparse):
+        if total is None:
+            return gradient.times(weight)
+        if isinstance(total, _core.RowSparse):
+            return total.plus(gradient, weight)
+        gradient = np.asarray(gradient)
+    array = gradient.detach().numpy() if isinstance(gradient, Tensor) else gradient
+    scaled = array.dtype.type(weight) * array
+    if total is None:
+        return np.asarray(scaled)
+    if isinstance(total, _core.RowSparse):
+        total = np.asarray(total)
+    total += scaled
+    return total
 
 
 def _whole_gradients(y: Tensor, inputs: list[Tensor]) -> list[Tensor]:
