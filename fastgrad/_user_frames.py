@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dis
 import functools
 import inspect
 import itertools
@@ -165,6 +166,16 @@ def _handles_signal(frame: types.FrameType) -> bool:
     if given and isinstance(given[-1], tuple):
         given = [*given[:-1], *given[-1]]
     return any(type(a) is int and b is frame.f_back is not None for a, b in itertools.pairwise(given))
+
+
+_STORE = dis.opmap["STORE_SUBSCR"]
+
+
+def stores_an_element() -> bool:
+    """Whether the innermost frame runs a statement ``a[i] = x``. NumPy asks x for its number there as ``float(x)``
+    does, but that is a call."""
+    frame = sys._getframe(1)
+    return frame.f_code.co_code[frame.f_lasti] == _STORE
 
 
 def warn(message: str) -> None:

@@ -162,7 +162,7 @@ def test_gradient_of_spread_at_equal_elements():
     np.testing.assert_array_equal(gradients(fg.var, equal)[0], 0)
     for axis, ddof in ((None, 0), (0, 1), (1, 0)):
         x = np.array([[2.0, 2.0, 2.0], [2.0, 2.0, 2.0]])
-        np.testing.assert_array_equal(gradients(lambda t: fg.sum(fg.std(t, axis, ddof)), x)[0], 0)
+        np.testing.assert_array_equal(gradients(lambda t: fg.sum(fg.std(t, axis, ddof=ddof)), x)[0], 0)
     some = np.array([[2.0, 2.0], [1.0, 3.0]])  # one row of equal elements, one of others
     np.testing.assert_allclose(gradients(lambda t: fg.sum(fg.std(t, axis=1)), some)[0], [[0, 0], [-0.5, 0.5]])
     assert np.all(np.isnan(gradients(lambda t: fg.std(t, ddof=3), equal)[0]))  # its value is nan, 0 / 0
@@ -620,11 +620,17 @@ def test_a_dtype_by_position_is_numpys(name):
             np.testing.assert_allclose(y.numpy(), expected, rtol=1e-6)
 
 
-def test_the_third_argument_is_a_bool_or_a_dtype():
+def test_the_third_argument_is_numpys():
     x = np.ones((2, 3))
-    with raises_text(TypeError, "sum: expected keepdims as a bool, got 2.5"):
-        fg.sum(x, 0, 2.5)
-    with raises_text(TypeError, "mean: the dtype is given twice, as 'f4' by position and as dtype=<class 'float'>"):
-        fg.mean(x, 0, "f4", dtype=float)
-    assert fg.sum(x, 0, 1).shape == fg.sum(x, 0, np.True_).shape == (1, 3)
+    third = "expected a dtype as the third argument, as in NumPy, got"
+    for name in ("sum", "mean", "prod", "var", "std", "nansum", "nanmean"):
+        with raises_text(TypeError, f"{name.removeprefix('nan')}: {third} True; write keepdims=True"):
+            getattr(fg, name)(x, 0, True)
+    with raises_text(TypeError, f"std: {third} 1; keepdims= and ddof= go by name"):
+        fg.std(x, 0, 1)
+    for name in ("max", "min", "any", "all", "median", "ptp"):
+        with raises_text(TypeError, f"{name}: expected out= as a tensor, got True; write keepdims=True"):
+            getattr(fg, name)(x, 0, True)
+    with pytest.raises(TypeError, match="data type 'no' not understood"):
+        fg.sum(x, 0, "no")
     assert fg.trace(x, 0, 0, 1, np.float32).dtype == np.trace(fg.tensor(x), 0, 0, 1, np.float32).dtype == np.float32

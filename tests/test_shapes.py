@@ -329,7 +329,7 @@ def test_integer_parameters_of_every_type(integer):
         (fg.trace(x, n), np.trace(x, 2)), (fg.eye(4, k=n), np.eye(4, k=2)), (fg.diff(x, n), np.diff(x, 2)),
         (fg.repeat(x, n, 1), np.repeat(x, 2, 1)), (fg.tile(x, n), np.tile(x, 2)),
         (fg.round(x / 7, n), np.round(x / 7, 2)), (fg.var(x, ddof=integer(13)), np.inf),
-        (fg.std(x, 0, n), np.std(x, 0, ddof=2)), (fg.sum(x[None], n), np.sum(x[None], 2)),
+        (fg.std(x, 0, ddof=n), np.std(x, 0, ddof=2)), (fg.sum(x[None], n), np.sum(x[None], 2)),
         (fg.swapaxes(x[None], n, integer(0)), np.swapaxes(x[None], 2, 0)), (fg.flip(x[None], n), np.flip(x[None], 2)),
         (fg.moveaxis(x[None], n, integer(0)), np.moveaxis(x[None], 2, 0)), (fg.stack([x, x], n), np.stack([x, x], 2)),
         (fg.split(x, n, integer(1))[1], np.split(x, 2, 1)[1]), (fg.cumsum(x[None], n), np.cumsum(x[None], 2)),

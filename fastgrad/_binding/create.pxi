@@ -72,7 +72,7 @@ def check_device(device, str name not None):
 
 
 @public
-def asarray(a, dtype=None, *, device=None, copy=None):
+def asarray(a, dtype=None, order=None, *, device=None, copy=None):
     """A tensor on the memory of an ndarray, where dtype and layout allow; a tensor is returned as it is.
 
     A later change of the ndarray shows in the tensor. What a gradient needs of such shared memory is copied when the
@@ -80,7 +80,8 @@ def asarray(a, dtype=None, *, device=None, copy=None):
     joined as ``numpy.asarray`` joins arrays, with their gradients.
 
     ``copy=True`` always copies, with gradients where a tensor has them. ``copy=False`` raises ValueError where another
-    dtype or what is no array would need a copy. ``device`` is "cpu" or None, else ValueError.
+    dtype or what is no array would need a copy. ``device`` is "cpu" or None, else ValueError. So is an ``order`` of
+    memory other than None, "C", "A" and "K", as tensors are in row-major order.
 
     >>> import fastgrad as fg
     >>> fg.asarray([1, 2])
@@ -89,6 +90,8 @@ def asarray(a, dtype=None, *, device=None, copy=None):
     array([[1., 0.],
            [0., 6.]])
     """
+    if order is not None and order not in ("C", "A", "K"):
+        raise ValueError(f"asarray: expected order as 'C', 'A', 'K' or None, got {order!r}; tensors are row-major")
     if device is not None:
         check_device(device, "asarray")
     if copy is not None:

@@ -49,6 +49,10 @@ cdef int refuse_in_transform(Tensor x, str name) except -1:
 cdef only_element(Tensor x, str name):
     """The only element as a Python number, for a function of this name."""
     refuse_in_transform(x, name)
+    if x.t.node != NULL and name != "item" and frames.stores_an_element():
+        raise TypeError("a[i] = x: an ndarray or other array of numbers would keep the number of this tensor, which "
+                        "requires gradients, and silently lose its gradient; write a = fastgrad.asarray(a).at[i].set(x)"
+                        ", or a[i] = x.item() where the number alone is meant")
     if x.t.array.shape.size != 1:
         raise ValueError(f"{name}: expected a tensor of one element, got shape {x.shape}")
     refuse_value(x, "number")

@@ -82,26 +82,25 @@ def summed_dtype(dtype):
 
 
 @public
-def sum(a, axis=None, keepdims=False, *, dtype=None, out=None, initial=None, where=None):
+def sum(a, axis=None, dtype=None, out=None, keepdims=False, initial=None, where=None):
     """Sum of elements over axes.
 
     ``axis`` is an int, a tuple of ints, or None for all; ``keepdims`` keeps the axes with length 1. float32 and
     float64 are kept, integers are summed as NumPy does. Additions are pairwise. ``where`` chooses elements by a mask
-    that broadcasts, ``initial`` is a number to begin with, ``dtype`` what is computed in; ``out`` raises TypeError.
+    that broadcasts, ``initial`` is a number to begin with, ``dtype`` what is computed in; ``out`` is a tensor that takes
+    the result, in place, and is returned. Raises TypeError for an ``out`` of NumPy's, which would lose the gradient.
 
     >>> import fastgrad as fg
     >>> fg.sum([[1.0, 2.0], [3.0, 4.0]], axis=0)
     tensor([4., 6.])
     """
-    if keepdims is not False and keepdims is not True:
-        keepdims, dtype = composed.third_argument("sum", keepdims, dtype)
     if dtype is not None or out is not None or initial is not None or where is not None:
         return composed.reduced_with("sum", a, axis, keepdims, dtype, out, initial, where)
     return reduction(FG_OP_sum, a, axis, keepdims, "sum")
 
 
 @public
-def max(a, axis=None, keepdims=False, *, out=None, initial=None, where=None):
+def max(a, axis=None, out=None, keepdims=False, initial=None, where=None):
     """Largest element over axes; elements that tie share the gradient equally. nan if any element is nan.
 
     Keywords as in ``sum``; with ``where``, ``initial`` must be given, else ValueError.
@@ -116,7 +115,7 @@ def max(a, axis=None, keepdims=False, *, out=None, initial=None, where=None):
 
 
 @public
-def min(a, axis=None, keepdims=False, *, out=None, initial=None, where=None):
+def min(a, axis=None, out=None, keepdims=False, initial=None, where=None):
     """Smallest element over axes; elements that tie share the gradient equally. nan if any element is nan.
 
     Keywords as in ``sum``; with ``where``, ``initial`` must be given, else ValueError.
@@ -131,15 +130,13 @@ def min(a, axis=None, keepdims=False, *, out=None, initial=None, where=None):
 
 
 @public
-def mean(a, axis=None, keepdims=False, *, dtype=None, out=None, where=None):
+def mean(a, axis=None, dtype=None, out=None, keepdims=False, *, where=None):
     """Arithmetic mean of elements over axes: their sum over their number (nan for none). Keywords as in ``sum``.
 
     >>> import fastgrad as fg
     >>> fg.mean([[1.0, 2.0], [3.0, 4.0]])
     tensor(2.5)
     """
-    if keepdims is not False and keepdims is not True:
-        keepdims, dtype = composed.third_argument("mean", keepdims, dtype)
     if dtype is not None or out is not None or where is not None:
         return composed.reduced_with("mean", a, axis, keepdims, dtype, out, None, where)
     cdef Tensor operand = as_tensor(a, "mean")
@@ -345,16 +342,19 @@ def gathered(Tensor x, Tensor index, int axis):
 
 
 @public
-def concatenate(arrays, axis=0, *, dtype=None, casting="same_kind"):
+def concatenate(arrays, axis=0, out=None, *, dtype=None, casting="same_kind"):
     """Joined along an existing axis; ``axis=None`` joins the raveled inputs.
 
     All inputs must have the same shape but for that axis. They are converted to ``dtype``, or else to the dtype that
-    NumPy promotes them to, with a TypeError where ``casting`` does not allow it.
+    NumPy promotes them to, with a TypeError where ``casting`` does not allow it. ``out`` is a tensor that takes the
+    result, in place, and is returned.
 
     >>> import fastgrad as fg
     >>> fg.concatenate([[1.0], [2.0, 3.0]])
     tensor([1., 2., 3.])
     """
+    if out is not None:
+        return composed.stored("concatenate", out, concatenate(arrays, axis, dtype=dtype, casting=casting))
     try:
         arrays = list(arrays)
     except TypeError:

@@ -443,49 +443,49 @@ cdef class Tensor:
         return numpy_functions.array_function(func, args, kwargs)
 
     # ---- NumPy's methods, each the function of its name
-    def sum(self, axis=None, keepdims=False, *, dtype=None, out=None, initial=None, where=None):
+    def sum(self, axis=None, dtype=None, out=None, keepdims=False, initial=None, where=None):
         """``fastgrad.sum`` of this tensor."""
-        return sum(self, axis, keepdims, dtype=dtype, out=out, initial=initial, where=where)
+        return sum(self, axis, dtype, out, keepdims, initial, where)
 
-    def max(self, axis=None, keepdims=False, *, out=None, initial=None, where=None):
+    def max(self, axis=None, out=None, keepdims=False, initial=None, where=None):
         """``fastgrad.max`` of this tensor."""
-        return max(self, axis, keepdims, out=out, initial=initial, where=where)
+        return max(self, axis, out, keepdims, initial, where)
 
-    def min(self, axis=None, keepdims=False, *, out=None, initial=None, where=None):
+    def min(self, axis=None, out=None, keepdims=False, initial=None, where=None):
         """``fastgrad.min`` of this tensor."""
-        return min(self, axis, keepdims, out=out, initial=initial, where=where)
+        return min(self, axis, out, keepdims, initial, where)
 
-    def mean(self, axis=None, keepdims=False, *, dtype=None, out=None, where=None):
+    def mean(self, axis=None, dtype=None, out=None, keepdims=False, *, where=None):
         """``fastgrad.mean`` of this tensor."""
-        return mean(self, axis, keepdims, dtype=dtype, out=out, where=where)
+        return mean(self, axis, dtype, out, keepdims, where=where)
 
-    def prod(self, axis=None, keepdims=False, **keywords):
+    def prod(self, axis=None, dtype=None, out=None, keepdims=False, initial=None, where=None):
         """``fastgrad.prod`` of this tensor."""
-        return composed.prod(self, axis, keepdims, **keywords)
+        return composed.prod(self, axis, dtype, out, keepdims, initial, where)
 
-    def var(self, axis=None, ddof=0, keepdims=False, **keywords):
+    def var(self, axis=None, dtype=None, out=None, ddof=0, keepdims=False, *, where=None, mean=None, correction=None):
         """``fastgrad.var`` of this tensor."""
-        return composed.var(self, axis, ddof=ddof, keepdims=keepdims, **keywords)
+        return composed.var(self, axis, dtype, out, ddof, keepdims, where=where, mean=mean, correction=correction)
 
-    def std(self, axis=None, ddof=0, keepdims=False, **keywords):
+    def std(self, axis=None, dtype=None, out=None, ddof=0, keepdims=False, *, where=None, mean=None, correction=None):
         """``fastgrad.std`` of this tensor."""
-        return composed.std(self, axis, ddof=ddof, keepdims=keepdims, **keywords)
+        return composed.std(self, axis, dtype, out, ddof, keepdims, where=where, mean=mean, correction=correction)
 
-    def any(self, axis=None, keepdims=False, *, out=None, where=None):
+    def any(self, axis=None, out=None, keepdims=False, *, where=None):
         """``fastgrad.any`` of this tensor."""
-        return composed.any(self, axis, keepdims, out=out, where=where)
+        return composed.any(self, axis, out, keepdims, where=where)
 
-    def all(self, axis=None, keepdims=False, *, out=None, where=None):
+    def all(self, axis=None, out=None, keepdims=False, *, where=None):
         """``fastgrad.all`` of this tensor."""
-        return composed.all(self, axis, keepdims, out=out, where=where)
+        return composed.all(self, axis, out, keepdims, where=where)
 
-    def argmax(self, axis=None, keepdims=False):
+    def argmax(self, axis=None, out=None, *, keepdims=False):
         """``fastgrad.argmax`` of this tensor."""
-        return composed.argmax(self, axis, keepdims=keepdims)
+        return composed.argmax(self, axis, out, keepdims=keepdims)
 
-    def argmin(self, axis=None, keepdims=False):
+    def argmin(self, axis=None, out=None, *, keepdims=False):
         """``fastgrad.argmin`` of this tensor."""
-        return composed.argmin(self, axis, keepdims=keepdims)
+        return composed.argmin(self, axis, out, keepdims=keepdims)
 
     def reshape(self, *shape, order="C", copy=None):
         """``fastgrad.reshape`` of this tensor; the shape as a tuple or as separate numbers."""

@@ -19,7 +19,7 @@ from .. import _core
 from .._core import Tensor, asarray, astype, matmul, multiply, normal_axes, reshape, transpose
 from . import joining
 from .diagonals import diagonal
-from .reductions import refuse_out
+from .results import stored
 from .shapes import is_single, moveaxis, one_axis
 
 if TYPE_CHECKING:
@@ -128,7 +128,7 @@ def _as(x: Tensor, dtype: Any) -> Tensor:
     return x if x.dtype == dtype else astype(x, dtype)
 
 
-def dot(a: TensorLike, b: TensorLike) -> Tensor:
+def dot(a: TensorLike, b: TensorLike, out: Tensor | None = None) -> Tensor:
     """NumPy's dot product: a product with a number, or a sum over the last axis of a and the last but one of b.
 
     Raises ValueError where the lengths of these axes differ.
@@ -137,6 +137,8 @@ def dot(a: TensorLike, b: TensorLike) -> Tensor:
     >>> fg.dot([1.0, 2.0], [3.0, 4.0])
     tensor(11.)
     """
+    if out is not None:
+        return stored("dot", out, dot(a, b))
     a, b = asarray(a), asarray(b)
     if a.ndim == 0 or b.ndim == 0:
         return multiply(a, b)
@@ -156,7 +158,7 @@ def inner(a: TensorLike, b: TensorLike) -> Tensor:
     return multiply(a, b) if a.ndim == 0 or b.ndim == 0 else _over("inner", a, b, (-1,), (-1,))
 
 
-def outer(a: TensorLike, b: TensorLike) -> Tensor:
+def outer(a: TensorLike, b: TensorLike, out: Tensor | None = None) -> Tensor:
     """The products of each element of a with each of b, both raveled.
 
     >>> import fastgrad as fg
@@ -164,7 +166,7 @@ def outer(a: TensorLike, b: TensorLike) -> Tensor:
     tensor([[3., 4.],
             [6., 8.]])
     """
-    return multiply(reshape(a, (-1, 1)), reshape(b, (1, -1)))
+    return stored("outer", out, multiply(reshape(a, (-1, 1)), reshape(b, (1, -1))))
 
 
 def vdot(a: TensorLike, b: TensorLike) -> Tensor:
@@ -283,20 +285,19 @@ def cross(
 
 
 def trace(
-    a: TensorLike, offset: int = 0, axis1: int = 0, axis2: int = 1, dtype: Any = None, out: None = None
+    a: TensorLike, offset: int = 0, axis1: int = 0, axis2: int = 1, dtype: Any = None, out: Tensor | None = None
 ) -> Tensor:
-    """The sum of ``diagonal(a, offset, axis1, axis2)``, in a dtype if one is given; ``out`` raises TypeError.
+    """The sum of ``diagonal(a, offset, axis1, axis2)``, in a dtype if one is given.
 
     >>> import fastgrad as fg
     >>> fg.trace([[1.0, 2.0], [3.0, 4.0]])
     tensor(5.)
     """
-    refuse_out("trace", out)
-    return _core.sum(diagonal(a, offset, axis1, axis2), -1, dtype=dtype)
+    return stored("trace", out, _core.sum(diagonal(a, offset, axis1, axis2), -1, dtype))
 
 
 # ---- any number of factors -------------------------------------------------------------------------------------------
-def einsum(subscripts: Any, *operands: Any, optimize: Any = True) -> Tensor:
+def einsum(subscripts: Any, *operands: Any, out: Tensor | None = None, optimize: Any = True) -> Tensor:
     """Sums of products of any number of factors, whose axes are labelled by letters: Einstein's convention.
 
     Parameters
@@ -308,6 +309,8 @@ def einsum(subscripts: Any, *operands: Any, optimize: Any = True) -> Tensor:
         broadcast. Lists of numbers behind each factor do as well.
     *operands : array_like
         The factors. float32 and float64 are kept, dtypes are promoted as NumPy does.
+    out : tensor
+        Takes the result, in place, and is returned.
     optimize : bool, str or list
         In which order three factors or more are multiplied, as ``numpy.einsum_path``'s; False: from left to right.
 
@@ -337,7 +340,7 @@ def einsum(subscripts: Any, *operands: Any, optimize: Any = True) -> Tensor:
         values[k] = _multiplied(product, values.pop(i), values.pop(j))
     (x,) = values.values()
     y = _as(_laid_out(x, last), dtype)
-    return reshape(y, y.shape) if y is factors[0] else y  # a value of its own
+    return stored("einsum", out, reshape(y, y.shape) if y is factors[0] else y)  # a value of its own
 
 
 _LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"  # in the order of their codes

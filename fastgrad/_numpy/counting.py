@@ -224,7 +224,7 @@ def count_nonzero(a: TensorLike, axis: Axis = None, *, keepdims: bool = False) -
     """
     x = asarray(a)
     normal_axes(axis, x.ndim, "count_nonzero")
-    return _core.sum(x if x.dtype == np.bool_ else x != 0, axis, keepdims)
+    return _core.sum(x if x.dtype == np.bool_ else x != 0, axis, keepdims=keepdims)
 
 
 # ---- counts ----------------------------------------------------------------------------------------------------------

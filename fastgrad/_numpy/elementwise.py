@@ -26,7 +26,7 @@ from .._core import (
 )
 from .creation import floating
 from .predicates import isinf, isnan
-from .reductions import refuse_out
+from .results import stored
 
 if TYPE_CHECKING:
     from .typing import TensorLike
@@ -87,24 +87,25 @@ def modf(x: TensorLike) -> tuple[Tensor, Tensor]:
     return where(isinf(x), _core.copysign(0.0, x), _core.fmod(x, 1.0)), trunc(x)
 
 
-def fix(x: TensorLike) -> Tensor:
+def fix(x: TensorLike, out: Tensor | None = None) -> Tensor:
     """The integer part: ``trunc``.
 
     >>> import fastgrad as fg
     >>> fg.fix(-1.5)
     tensor(-1.)
     """
-    return trunc(x)
+    return stored("fix", out, trunc(x))
 
 
-def round(a: TensorLike, decimals: int = 0, out: None = None) -> Tensor:
-    """Rounded to a number of decimals, ties to even. The derivative is 0 wherever it exists. TypeError for ``out``.
+def round(a: TensorLike, decimals: int = 0, out: Tensor | None = None) -> Tensor:
+    """Rounded to a number of decimals, ties to even. The derivative is 0 wherever it exists.
 
     >>> import fastgrad as fg
     >>> fg.round(2.567, 1)
     tensor(2.6)
     """
-    refuse_out("round", out)
+    if out is not None:
+        return stored("round", out, round(a, decimals))
     x, decimals = asarray(a), operator.index(decimals)
     if x.dtype.kind in "iu":
         return _core.positive(x) if decimals >= 0 else _core.by_numpy(np.round, x, decimals=decimals)
@@ -162,21 +163,29 @@ def nan_to_num(
     return where(x == -np.inf, float(limits.min) if neginf is None else neginf, x)
 
 
-def clip(a: TensorLike, min: TensorLike | None = None, max: TensorLike | None = None, out: None = None) -> Tensor:
+def clip(
+    a: TensorLike, min: TensorLike | None = None, max: TensorLike | None = None, out: Tensor | None = None, *,
+    a_min: TensorLike | None = None, a_max: TensorLike | None = None,
+) -> Tensor:  # fmt: skip
     """``a`` limited to the interval [min, max]; either bound may be None. Within the bounds and on them the gradient
-    goes to ``a``, outside to the bound. A nan bound gives nan. TypeError for ``out``.
+    goes to ``a``, outside to the bound. A nan bound gives nan.
+
+    ``a_min`` and ``a_max`` are NumPy's other names of the bounds; ValueError where one is given under both.
 
     >>> import fastgrad as fg
     >>> fg.clip([-1.0, 0.5, 2.0], 0, 1)
     tensor([0. , 0.5, 1. ])
     """
-    refuse_out("clip", out)
+    if a_min is not None or a_max is not None:
+        if (a_min is not None and min is not None) or (a_max is not None and max is not None):
+            raise ValueError("clip: a bound is given twice, under both of its names, min and a_min or max and a_max")
+        min, max = a_min if min is None else min, a_max if max is None else max
     x = asarray(a)
     if min is not None:
         x = where(_replaced(x < min, min), min, x)
     if max is not None:
         x = where(_replaced(x > max, max), max, x)
-    return reshape(x, x.shape) if min is None and max is None else x  # a value of its own
+    return stored("clip", out, reshape(x, x.shape) if min is None and max is None else x)  # a value of its own
 
 
 def _replaced(beyond: Tensor, bound: TensorLike) -> Tensor:

@@ -44,7 +44,7 @@ from .polynomials import *
 from .predicates import *
 from .reductions import *
 from .reductions import reduced_with as reduced_with
-from .reductions import third_argument as third_argument
+from .results import stored as stored
 from .selection import *
 from .sequences import *
 from .shapes import *

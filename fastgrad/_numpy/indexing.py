@@ -27,7 +27,7 @@ from .._core import (
     transpose,
 )
 from .joining import stack
-from .reductions import refuse_out
+from .results import stored
 from .shapes import along_axis
 
 _POSITION = _core.OP_NUMBERS["position"]
@@ -49,12 +49,12 @@ def getitem(x: Tensor, key: Any) -> Tensor:
     return gathered(reshape(x, -1), asarray(numbers), 0)
 
 
-def take(a: Any, indices: Any, axis: int | None = None, out: None = None, mode: str = "raise") -> Tensor:
+def take(a: Any, indices: Any, axis: int | None = None, out: Tensor | None = None, mode: str = "raise") -> Tensor:
     """Elements at integer positions along an axis, or of the raveled ``a`` for ``axis=None``.
 
     Negative positions count from the end; those outside raise IndexError. With ``mode="wrap"`` positions are taken
     modulo the length of the axis; with "clip" negative ones are 0, and those beyond the end the last one. ValueError
-    for another mode, TypeError for ``out``.
+    for another mode.
 
     >>> import fastgrad as fg
     >>> fg.take([10.0, 20.0, 30.0], [2, 0, 2])
@@ -63,14 +63,13 @@ def take(a: Any, indices: Any, axis: int | None = None, out: None = None, mode: 
     x, index = asarray(a), asarray(indices)
     if index.dtype.kind not in "iu" and index.size:
         raise TypeError(f"take: expected integer indices, got {index.dtype}")
-    refuse_out("take", out)
     x, axis = along_axis(x, axis, "take")
     index, last = int64_positions(index), x.shape[axis] - 1
     if mode not in ("raise", "wrap", "clip"):
         raise ValueError(f'take: expected the mode "raise", "wrap" or "clip", got {mode!r}')
     if mode != "raise" and last >= 0:
         index = index % (last + 1) if mode == "wrap" else by_numpy(np.clip, index, a_min=0, a_max=last)
-    return gathered(x, index, axis)
+    return stored("take", out, gathered(x, index, axis))
 
 
 def _plain(key: Any) -> Any:

@@ -13,6 +13,7 @@ import numpy as np
 
 from .._core import Tensor, asarray, broadcast_to, cast_arrays, concatenate, gathered, reshape, stacked
 from .creation import into, known
+from .results import stored
 from .shapes import atleast_3d, is_single, moveaxis, one_axis, part
 
 if TYPE_CHECKING:
@@ -32,8 +33,9 @@ def _listed(arrays: Sequence[TensorLike], name: str) -> list[Tensor]:
 
 
 def stack(
-    arrays: Sequence[TensorLike], axis: int = 0, *, dtype: DTypeLike | None = None, casting: str = "same_kind"
-) -> Tensor:
+    arrays: Sequence[TensorLike], axis: int = 0, out: Tensor | None = None, *, dtype: DTypeLike | None = None,
+    casting: str = "same_kind",
+) -> Tensor:  # fmt: skip
     """Arrays joined along a new axis. Raises ValueError unless all have one shape; ``dtype`` and ``casting`` are as for
     ``concatenate``.
 
@@ -47,7 +49,7 @@ def stack(
         tensors = cast_arrays("stack", tensors, dtype, casting)
     if not tensors:
         raise ValueError("stack: expected at least one array, got none")
-    return stacked(tensors, one_axis(axis, tensors[0].ndim + 1, "stack"))
+    return stored("stack", out, stacked(tensors, one_axis(axis, tensors[0].ndim + 1, "stack")))
 
 
 def hstack(tup: Sequence[TensorLike], *, dtype: DTypeLike | None = None, casting: str = "same_kind") -> Tensor:

@@ -340,7 +340,7 @@ def _by_singular_vectors(x: Tensor) -> Tensor:
     second derivatives are 0.
     """
     n, at = x.shape[-1], x.detach()
-    finite = _core.sum(at * 0.0, (-2, -1), True) == 0.0  # nan is no error here, but it is one of svd
+    finite = _core.sum(at * 0.0, (-2, -1), keepdims=True) == 0.0  # nan is no error here, but it is one of svd
     at = _core.where(finite, at, np.eye(n, dtype=x.dtype))
     packed = apply_op(_SVD, [at], (REDUCED, _core.CALLERS["det"]))
     s = packed[..., :n]

@@ -30,6 +30,7 @@ from .diagonals import diagonal as diagonal_of_axes
 from .indexing import take
 from .linalg import factored, floats, inverse, solution
 from .reductions import root_or_zero
+from .results import stored
 from .shapes import flip, matrix_transpose, moveaxis, one_axis
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ def norm(x: TensorLike, ord: float | str | None = None, axis: Axis = None, keepd
     x = floats(x)
     axes = normal_axes(axis, x.ndim, "norm")
     if ord is None or (len(axes) == 1 and not isinstance(ord, str) and ord == 2):
-        return root_or_zero(sum(square(x), axis, keepdims), sqrt)
+        return root_or_zero(sum(square(x), axis, keepdims=keepdims), sqrt)
     if len(axes) == 2:
         rows, columns = (0, 1) if axis is None else [one_axis(i, x.ndim, "norm") for i in axis]  # type: ignore
         y = _of_matrices(x, ord, rows, columns)
@@ -79,22 +80,22 @@ def norm(x: TensorLike, ord: float | str | None = None, axis: Axis = None, keepd
         raise ValueError(f"norm: expected ord as a number for a vector norm, got {ord!r}")
     ord, size = float(ord), absolute(x)  # a scalar of NumPy's has a dtype that would count
     if ord == np.inf:
-        return _core.max(size, axis, keepdims) if x.size else sum(size, axis, keepdims)
+        return _core.max(size, axis, keepdims=keepdims) if x.size else sum(size, axis, keepdims=keepdims)
     if ord == -np.inf:
-        return _core.min(size, axis, keepdims)
+        return _core.min(size, axis, keepdims=keepdims)
     if ord == 0:
-        return sum(astype(size != 0.0, size.dtype), axis, keepdims)
+        return sum(astype(size != 0.0, size.dtype), axis, keepdims=keepdims)
     if ord == 1:
-        return sum(size, axis, keepdims)
+        return sum(size, axis, keepdims=keepdims)
     if not 1 < ord < 2:
-        total = sum(power(size, ord), axis, keepdims)
+        total = sum(power(size, ord), axis, keepdims=keepdims)
         return root_or_zero(total, lambda t: power(t, 1.0 / ord)) if ord > 1 else power(total, 1.0 / ord)
     # At 0 the second derivative of |x|^p is infinite. It has the squared slope of |x| as a factor, which must not be 0
     # there: prelu(x, -1) is |x| with slope -1 at 0. Where all elements are 0, ones take their place, as root_or_zero
     # multiplies this slope by 0.
     size = _core.prelu(x, -1.0)
-    ones = astype(sum(size, axis, True) == 0.0, x.dtype)
-    return root_or_zero(sum(power(size + ones, ord) - ones, axis, keepdims), lambda t: power(t, 1.0 / ord))
+    ones = astype(sum(size, axis, keepdims=True) == 0.0, x.dtype)
+    return root_or_zero(sum(power(size + ones, ord) - ones, axis, keepdims=keepdims), lambda t: power(t, 1.0 / ord))
 
 
 def _of_matrices(x: Tensor, ord: float | str, rows: int, columns: int) -> Tensor:
@@ -206,7 +207,7 @@ def matrix_power(a: TensorLike, n: int) -> Tensor:
         x = x @ x
 
 
-def multi_dot(arrays: Sequence[TensorLike]) -> Tensor:
+def multi_dot(arrays: Sequence[TensorLike], *, out: Tensor | None = None) -> Tensor:
     """The product of two or more matrices, in the order that takes the fewest multiplications, as
     ``numpy.linalg.multi_dot``. The first and the last may be vectors. Two factors are multiplied by ``fastgrad.dot``.
 
@@ -216,6 +217,8 @@ def multi_dot(arrays: Sequence[TensorLike]) -> Tensor:
     >>> fg.linalg.multi_dot([[1.0, 2.0], [[1.0, 0.0], [0.0, 2.0]], [3.0, 4.0]])
     tensor(19.)
     """
+    if out is not None:
+        return stored("linalg.multi_dot", out, multi_dot(arrays))
     factors = [asarray(x) for x in arrays]
     if len(factors) < 2:
         raise ValueError(f"multi_dot: expected at least two factors, got {len(factors)}")

@@ -3,13 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, overload
 
 import numpy as np
 
 from .. import _core
-from .._core import Tensor, asarray, multiply, negative, normal_axes, reshape, sigmoid, subtract, sum, transpose
+from .._core import (
+    Tensor,
+    asarray,
+    multiply,
+    negative,
+    normal_axes,
+    reshape,
+    sigmoid,
+    subtract,
+    sum,
+    transpose,
+    where,
+)
 from .creation import floating
+from .predicates import isfinite
 from .reductions import any_zero_length
 from .shapes import one_axis, part, swapaxes
 
@@ -68,23 +81,69 @@ def log_softmax(x: TensorLike, axis: int = -1) -> Tensor:
     return _along_last(x, axis, "log_softmax", _core.log_softmax_last)
 
 
-def logsumexp(x: TensorLike, axis: Axis = None, keepdims: bool = False) -> Tensor:
-    """``log(sum(exp(x)))`` over axes, stable for every finite input. -inf for no elements.
+@overload
+def logsumexp(
+    a: TensorLike, axis: Axis = None, b: TensorLike | None = None, keepdims: bool = False,
+    return_sign: Literal[False] = False,
+) -> Tensor: ...  # fmt: skip
+@overload
+def logsumexp(
+    a: TensorLike, axis: Axis = None, b: TensorLike | None = None, keepdims: bool = False, *,
+    return_sign: Literal[True],
+) -> tuple[Tensor, Tensor]: ...  # fmt: skip
+def logsumexp(
+    a: TensorLike, axis: Axis = None, b: TensorLike | None = None, keepdims: bool = False, return_sign: bool = False
+) -> Tensor | tuple[Tensor, Tensor]:
+    """``log(sum(b * exp(a)))`` over axes, stable for every finite a. -inf for no elements. The weights b are 1 by
+    default.
 
-    Its gradient is the softmax, but 0 where all elements are -inf; elements of +inf have equal shares.
-    ``fastgrad.special.logsumexp`` also takes SciPy's weights, ``b=``, and ``return_sign``.
+    Without weights its gradient is the softmax, but 0 where all elements are -inf; elements of +inf have equal shares.
+    a and b broadcast; a term of weight 0 contributes nothing, whatever its a, and has a derivative by the weight where
+    a is finite. With ``return_sign`` the result is (log of the absolute value of the sum, its sign); without, a
+    negative sum gives nan. Raises ValueError for axes that a does not have. It is SciPy's function.
 
     >>> import fastgrad as fg
     >>> fg.logsumexp([1000.0, 1000.0])
     tensor(1000.69314718)
+    >>> fg.logsumexp([0.0, 0.0], b=[1.0, -3.0], return_sign=True)
+    (tensor(0.69314718), tensor(-1.))
     """
+    if b is None:
+        y = _log_of_sum(a, axis, keepdims)
+        return (y, where(y == -np.inf, 0.0, where(y == y, 1.0, y.detach()))) if return_sign else y
+    dtype, (a, b) = _core.promoted("logsumexp", a, b)
+    if dtype.kind != "f":
+        dtype = _core.float_dtype(dtype)
+    a, b = _core.astype(a, dtype), _core.astype(b, dtype)
+    shape = np.broadcast_shapes(a.shape, b.shape)
+    axes = normal_axes(axis, len(shape), "logsumexp")
+    a, weightless = _core.broadcast_to(a, shape), b == 0
+    kept = tuple([1 if i in axes else n for i, n in enumerate(shape)])
+    if a.size == 0:
+        total, top = _core.sum(a, axes, keepdims=True), asarray(np.zeros(kept, dtype))
+    else:
+        top = where(weightless, -np.inf, a.detach())
+        top = _core.max(top, axes, keepdims=True) if axes else top
+        top = where(isfinite(top), top, 0)
+        # A term of weight 0 is 0, and its exponential the derivative by the weight: it must be finite.
+        above, most = a - top, float(np.log(np.finfo(dtype).max)) - 1
+        above = where(weightless, where(isfinite(a), _core.minimum(above, most), -np.inf), above)
+        total = _core.sum(b * _core.exp(above), axes, keepdims=True)
+    y = _core.log(_core.absolute(total) if return_sign else total) + top
+    y, sign = [v if keepdims else v.reshape([n for i, n in enumerate(shape) if i not in axes])
+               for v in (y, _core.sign(total))]  # fmt: skip
+    return (y, sign) if return_sign else y
+
+
+def _log_of_sum(x: TensorLike, axis: Axis, keepdims: bool) -> Tensor:
+    """``logsumexp`` without weights."""
     x = asarray(x)
     axes = normal_axes(axis, x.ndim, "logsumexp")
     kept = [1 if i in axes else n for i, n in enumerate(x.shape)]
     others = tuple([i for i in range(x.ndim) if i not in axes])
     rest = [x.shape[i] for i in others]
     if x.size == 0:
-        y = sum(floating(x), axis, keepdims)
+        y = sum(floating(x), axis, keepdims=keepdims)
         return subtract(y, np.inf) if any_zero_length(x.shape, axes) else y
     if others + axes != tuple(range(x.ndim)):
         x = transpose(x, others + axes)

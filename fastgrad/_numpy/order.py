@@ -34,6 +34,7 @@ from .._core import (
 from .creation import into
 from .elementwise import clip
 from .indexing import int64_positions
+from .results import stored
 from .sequences import cumsum
 from .shapes import is_single, moveaxis, one_axis, part
 
@@ -312,16 +313,21 @@ def _unless_nan(y: Tensor, largest: Tensor) -> Tensor:
     return where(largest != largest, largest, y)
 
 
-def median(a: TensorLike, axis: Axis = None, keepdims: bool = False) -> Tensor:
+def median(
+    a: TensorLike, axis: Axis = None, out: Tensor | None = None, overwrite_input: bool = False, keepdims: bool = False
+) -> Tensor:
     """The middle of the elements in order, or the mean of the two in the middle; nan if any is nan, or for none.
 
-    They are found without a sort. The gradient goes to the elements in the middle; of equal ones, to those that a
-    stable sort puts there. float32 and float64 are kept, integers become float64.
+    They are found without a sort; ``overwrite_input`` changes nothing. The gradient goes to the elements in the
+    middle; of equal ones, to those that a stable sort puts there. float32 and float64 are kept, integers become
+    float64.
 
     >>> import fastgrad as fg
     >>> fg.median([[3.0, 1.0, 2.0], [7.0, 5.0, 4.0]], axis=1)
     tensor([2., 5.])
     """
+    if out is not None:
+        return stored("median", out, median(a, axis, keepdims=keepdims))
     r = _reduced(a, axis, keepdims, "median")
     x = r.rows if r.rows.dtype.kind == "f" else astype(r.rows, np.float64)
     if not (n := x.shape[-1]):
@@ -332,17 +338,21 @@ def median(a: TensorLike, axis: Axis = None, keepdims: bool = False) -> Tensor:
     return r.result(_unless_nan(y, last))
 
 
-def nanmedian(a: TensorLike, axis: Axis = None, keepdims: bool = False) -> Tensor:
+def nanmedian(
+    a: TensorLike, axis: Axis = None, out: Tensor | None = None, overwrite_input: bool = False, keepdims: bool = False
+) -> Tensor:
     """The median of the elements that are not nan; nan where there is none.
 
     >>> import fastgrad as fg
     >>> fg.nanmedian([3.0, float("nan"), 1.0])
     tensor(2.)
     """
+    if out is not None:
+        return stored("nanmedian", out, nanmedian(a, axis, keepdims=keepdims))
     r = _reduced(a, axis, keepdims, "nanmedian")
     x = r.rows
     if x.dtype.kind != "f" or not x.shape[-1]:
-        return median(a, axis, keepdims)
+        return median(a, axis, keepdims=keepdims)
     middle = by_numpy(middle_places, x == x)  # nan is last in the order
     values = _picked(x, _picked(_order(x), middle))
     first, second = values[..., 0], values[..., 1]
@@ -391,8 +401,8 @@ _WEIGHTS: dict[str, Callable[[Any], Any]] = {
 
 
 def quantile(
-    a: TensorLike, q: TensorLike, axis: Axis = None, method: str = "linear", keepdims: bool = False, *,
-    weights: TensorLike | None = None,
+    a: TensorLike, q: TensorLike, axis: Axis = None, out: Tensor | None = None, overwrite_input: bool = False,
+    method: str = "linear", keepdims: bool = False, *, weights: TensorLike | None = None,
 ) -> Tensor:  # fmt: skip
     """The quantiles of probabilities q along axes; the axes of q come first in the result. nan if an element is nan.
 
@@ -407,12 +417,12 @@ def quantile(
     >>> fg.quantile([3.0, 1.0, 2.0, 4.0], [0.5, 1.0])
     tensor([2.5, 4. ])
     """
-    return _quantile("quantile", a, q, axis, method, keepdims, weights)
+    return stored("quantile", out, _quantile("quantile", a, q, axis, method, keepdims, weights))
 
 
 def nanquantile(
-    a: TensorLike, q: TensorLike, axis: Axis = None, method: str = "linear", keepdims: bool = False, *,
-    weights: TensorLike | None = None,
+    a: TensorLike, q: TensorLike, axis: Axis = None, out: Tensor | None = None, overwrite_input: bool = False,
+    method: str = "linear", keepdims: bool = False, *, weights: TensorLike | None = None,
 ) -> Tensor:  # fmt: skip
     """``quantile`` of the elements that are not nan; nan where there is none.
 
@@ -420,12 +430,12 @@ def nanquantile(
     >>> fg.nanquantile([3.0, float("nan"), 1.0], 0.25)
     tensor(1.5)
     """
-    return _quantile("nanquantile", a, q, axis, method, keepdims, weights)
+    return stored("nanquantile", out, _quantile("nanquantile", a, q, axis, method, keepdims, weights))
 
 
 def percentile(
-    a: TensorLike, q: TensorLike, axis: Axis = None, method: str = "linear", keepdims: bool = False, *,
-    weights: TensorLike | None = None,
+    a: TensorLike, q: TensorLike, axis: Axis = None, out: Tensor | None = None, overwrite_input: bool = False,
+    method: str = "linear", keepdims: bool = False, *, weights: TensorLike | None = None,
 ) -> Tensor:  # fmt: skip
     """``quantile`` with q in per cent, from 0 to 100.
 
@@ -433,12 +443,12 @@ def percentile(
     >>> fg.percentile([3.0, 1.0, 2.0], 50)
     tensor(2.)
     """
-    return _quantile("percentile", a, q, axis, method, keepdims, weights, 100)
+    return stored("percentile", out, _quantile("percentile", a, q, axis, method, keepdims, weights, 100))
 
 
 def nanpercentile(
-    a: TensorLike, q: TensorLike, axis: Axis = None, method: str = "linear", keepdims: bool = False, *,
-    weights: TensorLike | None = None,
+    a: TensorLike, q: TensorLike, axis: Axis = None, out: Tensor | None = None, overwrite_input: bool = False,
+    method: str = "linear", keepdims: bool = False, *, weights: TensorLike | None = None,
 ) -> Tensor:  # fmt: skip
     """``nanquantile`` with q in per cent, from 0 to 100.
 
@@ -446,7 +456,7 @@ def nanpercentile(
     >>> fg.nanpercentile([3.0, float("nan"), 1.0], 50)
     tensor(2.)
     """
-    return _quantile("nanpercentile", a, q, axis, method, keepdims, weights, 100)
+    return stored("nanpercentile", out, _quantile("nanpercentile", a, q, axis, method, keepdims, weights, 100))
 
 
 def _quantile(

@@ -156,8 +156,8 @@ def _statistic(mode: str, x: Tensor, axis: int, length: int, first: bool) -> Ten
     n = x.shape[axis]
     some = part(x, axis, 0, length) if first else part(x, axis, n - length, None)
     if mode in ("maximum", "minimum"):
-        return (_core.max if mode == "maximum" else _core.min)(some, axis, True)
-    y = _core.mean(some, axis, True) if mode == "mean" else median(some, axis, True)
+        return (_core.max if mode == "maximum" else _core.min)(some, axis, keepdims=True)
+    y = _core.mean(some, axis, keepdims=True) if mode == "mean" else median(some, axis, keepdims=True)
     return y if y.dtype == x.dtype else astype(round(y) if x.dtype.kind in "iu" else y, x.dtype)
 
 

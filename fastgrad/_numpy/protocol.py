@@ -22,6 +22,7 @@ from .. import _core
 from .._core import Tensor
 from . import functions
 from .indexing import take
+from .results import put
 from .shapes import one_axis
 from .updates import Update, changed_in_turn
 
@@ -109,15 +110,7 @@ def _stored(name: str, out: Any, y: Any, mask: Any = True) -> Any:
         return y
     if not isinstance(out, Tensor):
         raise _NotHere(_no_out(name))
-    y = _core.asarray(y)
-    if not np.can_cast(y.dtype, out.dtype, "same_kind"):
-        raise TypeError(f"{name}: a result of {y.dtype} does not go into out= of {out.dtype}; cast it first")
-    if np.broadcast_shapes(y.shape, out.shape) != out.shape:
-        raise ValueError(f"{name}: a result of shape {y.shape} does not go into out= of shape {out.shape}")
-    y = _core.broadcast_to(_core.astype(y, out.dtype), out.shape)
-    y = y if mask is True else _core.where(mask, y, out)
-    out[...] = y
-    return out
+    return put(name, out, y, mask)
 
 
 def _ours(ufunc: np.ufunc, method: str, inputs: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -358,10 +351,6 @@ def _array(
     return _core.reshape(x, (1,) * max(ndmin - x.ndim, 0) + x.shape)
 
 
-def _clip(a: Any, a_min: Any = None, a_max: Any = None, *, min: Any = None, max: Any = None) -> Tensor:
-    return functions.clip(a, a_min if min is None else min, a_max if max is None else max)
-
-
 def _where(condition: Any, *choices: Any) -> Tensor:
     if len(choices) != 2:
         raise _NotHere("numpy.where: with a tensor, expected where(condition, x, y)")
@@ -395,7 +384,7 @@ def _functions() -> dict[Any, Callable[..., Any]]:
         if callable(theirs := getattr(np.linalg, name, None))
     }
     return table | {
-        np.take: take, np.where: _where, np.clip: _clip,
+        np.take: take, np.where: _where,
         np.permute_dims: _core.transpose, np.shape: lambda a: a.shape, np.ndim: lambda a: a.ndim,
         np.size: lambda a, axis=None: a.size if axis is None else a.shape[axis],
         np.copy: lambda a, order="K": _core.astype(a, a.dtype), np.array: _array,
@@ -425,7 +414,7 @@ def _route(function: Callable[..., Any]) -> _Route | None:
         theirs = inspect.signature(function).parameters
     except ValueError:  # some of NumPy's C functions do not tell theirs
         theirs = None
-    if theirs is None or ours in (_clip, _where):
+    if theirs is None or ours is _where:
         return _Route(ours, taken, (), 0, {})
     if any(p.kind is p.VAR_POSITIONAL for p in theirs.values()):
         return _Route(ours, taken, (), 0, {name: p.default for name, p in theirs.items() if p.kind is p.KEYWORD_ONLY})

@@ -28,6 +28,7 @@ from .._core import (
     where,
 )
 from .creation import into
+from .results import stored
 from .shapes import one_axis
 
 if TYPE_CHECKING:
@@ -35,24 +36,12 @@ if TYPE_CHECKING:
 
 
 # ---- NumPy's keywords ------------------------------------------------------------------------------------------------
-def refuse_out(name: str, out: Any) -> None:
-    if out is not None:
-        raise TypeError(
-            f"{name}: out= is not supported, as the result of an operation on tensors is a value of its own; write "
-            f"a = fastgrad.{name}(x) instead of fastgrad.{name}(x, out=a)"
-        )
-
-
-def third_argument(name: str, value: Any, dtype: Any, default: Any = False) -> tuple[Any, Any]:
-    """The third argument of a reduction, which is ``keepdims`` or, with the default 0, ``ddof``; and its dtype. By
-    position the third one may also be the dtype, as in NumPy: then the argument has its default."""
-    if value is None or isinstance(value, (type, np.dtype, str)):
-        if value is not None and dtype is not None:
-            raise TypeError(f"{name}: the dtype is given twice, as {value!r} by position and as dtype={dtype!r}")
-        return default, dtype if value is None else value
-    if default is False and not isinstance(value, (bool, np.bool_, int, np.integer)):
-        raise TypeError(f"{name}: expected keepdims as a bool, got {value!r}")
-    return value, dtype
+def checked_dtype(name: str, dtype: Any) -> Any:
+    """A dtype to compute in, or None; TypeError for a bool or a number, which was meant as another argument."""
+    if isinstance(dtype, (bool, int, float, np.generic)):
+        meant = f"write keepdims={dtype!r}" if isinstance(dtype, (bool, np.bool_)) else "keepdims= and ddof= go by name"
+        raise TypeError(f"{name}: expected a dtype as the third argument, as in NumPy, got {dtype!r}; {meant}")
+    return None if dtype is None else np.dtype(dtype)
 
 
 def booleans(name: str, mask: TensorLike, shape: tuple[int, ...]) -> Tensor:
@@ -76,19 +65,18 @@ def reduced_with(
     name: str, x: TensorLike, axis: Axis, keepdims: bool, dtype: Any, out: Any, initial: Any, mask: Any
 ) -> Tensor:
     """``sum``, ``prod``, ``max``, ``min`` and ``mean`` with keywords. The binding calls this where one is given."""
-    refuse_out(name, out)
-    x = asarray(x)
+    x, dtype = asarray(x), checked_dtype(name, dtype)
     if dtype is not None and x.dtype != dtype:
         x = astype(x, dtype)
     axes = normal_axes(axis, x.ndim, name)
     mask = None if mask is None else booleans(name, mask, x.shape)
     if name == "mean":
         if mask is None:
-            y = mean(x, axis, keepdims)
+            y = mean(x, axis, keepdims=keepdims)
         else:
             x = x if x.dtype.kind == "f" else astype(x, np.float64)
             count = astype(counted(mask, x.shape, axis, keepdims), x.dtype)
-            y = divide(sum(chosen(x, mask, 0), axis, keepdims), count)
+            y = divide(sum(chosen(x, mask, 0), axis, keepdims=keepdims), count)
     elif name in ("max", "min"):
         extremum, pairwise = (_core.max, _core.maximum) if name == "max" else (_core.min, _core.minimum)
         if mask is not None:
@@ -105,24 +93,24 @@ def reduced_with(
             kept = [1 if i in axes else n for i, n in enumerate(x.shape) if keepdims or i not in axes]
             y = _core.broadcast_to(into(asarray(initial), x.dtype, name), kept)
         else:
-            y = extremum(x, axis, keepdims)
+            y = extremum(x, axis, keepdims=keepdims)
             y = y if initial is None else pairwise(y, into(asarray(initial), y.dtype, name))
     else:
         neutral, reduction, joined = (0, sum, add) if name == "sum" else (1, prod, multiply)
         x = x if mask is None else chosen(x, mask, neutral)
-        y = reduction(x, axis, keepdims)
+        y = reduction(x, axis, keepdims=keepdims)
         y = y if initial is None else joined(y, into(asarray(initial), y.dtype, name))
-    return y if dtype is None or y.dtype == dtype else astype(y, dtype)
+    return stored(name, out, y if dtype is None or y.dtype == dtype else astype(y, dtype))
 
 
 def counted(mask: TensorLike, shape: tuple[int, ...], axis: Axis, keepdims: bool) -> Tensor:
     """How many elements of this shape over axes a mask chooses."""
-    return sum(_core.broadcast_to(asarray(mask), shape), axis, keepdims)
+    return sum(_core.broadcast_to(asarray(mask), shape), axis, keepdims=keepdims)
 
 
 # ---- products, variances --------------------------------------------------------------------------------------------
 def prod(
-    a: TensorLike, axis: Axis = None, keepdims: bool = False, *, dtype: Any = None, out: None = None,
+    a: TensorLike, axis: Axis = None, dtype: Any = None, out: Tensor | None = None, keepdims: bool = False,
     initial: TensorLike | None = None, where: TensorLike | None = None,
 ) -> Tensor:  # fmt: skip
     """Product of elements over axes. Its gradient divides by nothing and is exact where elements are 0. Keywords as in
@@ -134,8 +122,6 @@ def prod(
     >>> fg.prod([[1.0, 2.0], [3.0, 4.0]], axis=0)
     tensor([3., 8.])
     """
-    if keepdims is not False:
-        keepdims, dtype = third_argument("prod", keepdims, dtype)
     if dtype is not None or out is not None or initial is not None or where is not None:
         return reduced_with("prod", a, axis, keepdims, dtype, out, initial, where)
     x = asarray(a)
@@ -145,7 +131,7 @@ def prod(
             return _core.by_numpy(np.prod, x, axis=axes, keepdims=bool(keepdims))
         x = astype(x, _core.summed_dtype(x.dtype))
     if any_zero_length(x.shape, axes):
-        return add(sum(x, axis, keepdims), x.dtype.type(1))
+        return add(sum(x, axis, keepdims=keepdims), x.dtype.type(1))
     kept = [1 if i in axes else n for i, n in enumerate(x.shape)]
     others = tuple([i for i in range(x.ndim) if i not in axes])
     rest = [x.shape[i] for i in others]
@@ -180,8 +166,9 @@ def any_zero_length(shape: Sequence[int], axes: Sequence[int]) -> bool:
 
 
 def var(
-    a: TensorLike, axis: Axis = None, ddof: float = 0, keepdims: bool = False, *, dtype: Any = None, out: None = None,
-    where: TensorLike | None = None, mean: TensorLike | None = None, correction: float | None = None,
+    a: TensorLike, axis: Axis = None, dtype: Any = None, out: Tensor | None = None, ddof: float = 0,
+    keepdims: bool = False, *, where: TensorLike | None = None, mean: TensorLike | None = None,
+    correction: float | None = None,
 ) -> Tensor:  # fmt: skip
     """Variance over axes: mean squared distance from the mean, with divisor n - ddof. Its gradient where all elements
     are equal is 0.
@@ -193,8 +180,8 @@ def var(
     >>> fg.var([1.0, 2.0, 3.0, 4.0])
     tensor(1.25)
     """
-    refuse_out("var", out)
-    return _spread("var", a, axis, ddof, keepdims, dtype, where, mean, correction)
+    y = _spread("var", a, axis, ddof, keepdims, dtype, where, mean, correction)
+    return stored("var", out, y)
 
 
 def _spread(
@@ -202,14 +189,14 @@ def _spread(
     correction: float | None,
 ) -> Tensor:  # fmt: skip
     x = asarray(x)
-    ddof, dtype = third_argument(name, ddof, dtype, 0)
+    dtype = checked_dtype(name, dtype)
     if correction is not None:
         if ddof != 0:
             raise ValueError(f"{name}: expected ddof or correction, which are the same, got both")
         ddof = correction
     if dtype is not None:
-        if np.dtype(dtype).kind != "f":
-            raise TypeError(f"{name}: expected dtype as a float dtype, got {np.dtype(dtype)}")
+        if dtype.kind != "f":
+            raise TypeError(f"{name}: expected dtype as a float dtype, got {dtype}")
         x = astype(x, dtype)
     mask = None if mask is None else booleans(name, mask, x.shape)
     count: Any = 1
@@ -219,8 +206,8 @@ def _spread(
         center = mean(x, axis, keepdims=True) if mask is None else mean(x, axis, keepdims=True, where=mask)
     distance = subtract(x, center)
     if mask is None:
-        return divide(sum(square(distance), axis, keepdims), builtins.max(count - float(ddof), 0.0))
-    squares = sum(square(chosen(distance, mask, 0)), axis, keepdims)
+        return divide(sum(square(distance), axis, keepdims=keepdims), builtins.max(count - float(ddof), 0.0))
+    squares = sum(square(chosen(distance, mask, 0)), axis, keepdims=keepdims)
     freedom = astype(counted(mask, x.shape, axis, keepdims), distance.dtype) - float(ddof)
     some = freedom > 0  # elsewhere it is a quotient by 0, which has no gradient
     of_none = where(squares == 0, squares.dtype.type(np.nan), np.inf)
@@ -228,8 +215,9 @@ def _spread(
 
 
 def std(
-    a: TensorLike, axis: Axis = None, ddof: float = 0, keepdims: bool = False, *, dtype: Any = None, out: None = None,
-    where: TensorLike | None = None, mean: TensorLike | None = None, correction: float | None = None,
+    a: TensorLike, axis: Axis = None, dtype: Any = None, out: Tensor | None = None, ddof: float = 0,
+    keepdims: bool = False, *, where: TensorLike | None = None, mean: TensorLike | None = None,
+    correction: float | None = None,
 ) -> Tensor:  # fmt: skip
     """Standard deviation over axes: the square root of ``var``, with its keywords. Where all elements are equal its
     gradient is 0, as that of ``norm`` at 0.
@@ -238,8 +226,8 @@ def std(
     >>> fg.std([1.0, 3.0])
     tensor(1.)
     """
-    refuse_out("std", out)
-    return root_or_zero(_spread("std", a, axis, ddof, keepdims, dtype, where, mean, correction), sqrt)
+    y = root_or_zero(_spread("std", a, axis, ddof, keepdims, dtype, where, mean, correction), sqrt)
+    return stored("std", out, y)
 
 
 def root_or_zero(x: Tensor, root: Callable[[Tensor], Tensor]) -> Tensor:
@@ -256,7 +244,7 @@ def _of_truths(extremum: Callable[..., Tensor], of_none: bool) -> Callable[..., 
         if any_zero_length(x.shape, axes):
             kept = [1 if i in axes else n for i, n in enumerate(x.shape) if keepdims or i not in axes]
             return _core.broadcast_to(asarray(of_none), kept)
-        return extremum(x if x.dtype == np.bool_ else x != 0, axis, keepdims)
+        return extremum(x if x.dtype == np.bool_ else x != 0, axis, keepdims=keepdims)
 
     return reduced
 
@@ -279,8 +267,10 @@ def _place(name: str) -> Callable[..., Tensor]:
 def _counted(function: Callable[..., Any], of_traced: Callable[..., Tensor], example: str) -> Callable[..., Tensor]:
     """A function of NumPy's whose result is no float; ``of_traced`` computes it in programs, by operations."""
 
-    def count(a: TensorLike, axis: Any = None, keepdims: bool = False) -> Tensor:
+    def count(a: TensorLike, axis: Any = None, out: Tensor | None = None, *, keepdims: bool = False) -> Tensor:
         x = asarray(a)
+        if out is not None:
+            return stored(function.__name__, out, count(x, axis, keepdims=keepdims))
         if axis is not None and function in (np.argmax, np.argmin):
             axis = one_axis(axis, x.ndim or 1, function.__name__)
             axis = axis if x.ndim else None
@@ -303,35 +293,35 @@ _all = _counted(np.all, _of_truths(_core.min, True), "")
 
 
 def any(
-    a: TensorLike, axis: Axis = None, keepdims: bool = False, *, out: None = None, where: TensorLike | None = None
-) -> Tensor:
+    a: TensorLike, axis: Axis = None, out: Tensor | None = None, keepdims: bool = False, *,
+    where: TensorLike | None = None,
+) -> Tensor:  # fmt: skip
     """Whether any element over axes is not 0, as booleans; ``where`` is a mask of the elements that count.
 
     >>> import fastgrad as fg
     >>> fg.any([0.0, 2.0])
     tensor(True)
     """
-    refuse_out("any", out)
     if where is not None:
         a = asarray(a)
         a = _core.by_numpy(np.logical_and, a, booleans("any", where, a.shape))
-    return _any(a, axis, keepdims)
+    return stored("any", out, _any(a, axis, keepdims=keepdims))
 
 
 def all(
-    a: TensorLike, axis: Axis = None, keepdims: bool = False, *, out: None = None, where: TensorLike | None = None
-) -> Tensor:
+    a: TensorLike, axis: Axis = None, out: Tensor | None = None, keepdims: bool = False, *,
+    where: TensorLike | None = None,
+) -> Tensor:  # fmt: skip
     """Whether all elements over axes are not 0, as booleans; ``where`` is a mask of the elements that count.
 
     >>> import fastgrad as fg
     >>> fg.all([0.0, 2.0])
     tensor(False)
     """
-    refuse_out("all", out)
     if where is not None:
         a = asarray(a)
         a = _core.by_numpy(np.logical_or, a, _core.by_numpy(np.logical_not, booleans("all", where, a.shape)))
-    return _all(a, axis, keepdims)
+    return stored("all", out, _all(a, axis, keepdims=keepdims))
 
 
 argmax = _counted(np.argmax, _place("argmax"), "fg.argmax([0.0, 2.0])\n    tensor(1)")
@@ -339,8 +329,8 @@ argmin = _counted(np.argmin, _place("argmin"), "fg.argmin([0.0, 2.0])\n    tenso
 
 
 def amax(
-    a: TensorLike, axis: Axis = None, keepdims: bool = False, *, out: None = None, initial: TensorLike | None = None,
-    where: TensorLike | None = None,
+    a: TensorLike, axis: Axis = None, out: Tensor | None = None, keepdims: bool = False,
+    initial: TensorLike | None = None, where: TensorLike | None = None,
 ) -> Tensor:  # fmt: skip
     """Another name of ``max``.
 
@@ -348,14 +338,12 @@ def amax(
     >>> fg.amax([1.0, 2.0])
     tensor(2.)
     """
-    if out is None and initial is None and where is None:
-        return _core.max(a, axis, keepdims)
-    return reduced_with("max", a, axis, keepdims, None, out, initial, where)
+    return _core.max(a, axis, out, keepdims, initial, where)
 
 
 def amin(
-    a: TensorLike, axis: Axis = None, keepdims: bool = False, *, out: None = None, initial: TensorLike | None = None,
-    where: TensorLike | None = None,
+    a: TensorLike, axis: Axis = None, out: Tensor | None = None, keepdims: bool = False,
+    initial: TensorLike | None = None, where: TensorLike | None = None,
 ) -> Tensor:  # fmt: skip
     """Another name of ``min``.
 
@@ -363,9 +351,7 @@ def amin(
     >>> fg.amin([1.0, 2.0])
     tensor(1.)
     """
-    if out is None and initial is None and where is None:
-        return _core.min(a, axis, keepdims)
-    return reduced_with("min", a, axis, keepdims, None, out, initial, where)
+    return _core.min(a, axis, out, keepdims, initial, where)
 
 
 __all__ = ["all", "amax", "amin", "any", "argmax", "argmin", "prod", "std", "var"]

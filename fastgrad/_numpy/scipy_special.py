@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from .._core import Tensor, erf, exp, sign, square
 from .._rules.host import HostElementwise
+from .results import stored
 from .scipy_calls import by_scipy, call
 
 if TYPE_CHECKING:
@@ -130,7 +131,7 @@ _HYP2F1: HostElementwise = HostElementwise(
 )  # fmt: skip
 
 
-def zeta(x: TensorLike, q: TensorLike | None = None) -> Tensor:
+def zeta(x: TensorLike, q: TensorLike | None = None, out: Tensor | None = None) -> Tensor:
     """Hurwitz's zeta function: the sum of ``(n + q)^-x`` for n = 0, 1, 2 ..., for x > 1 and q > 0, elementwise.
 
     Without q it is Riemann's, for any x. Differentiable by q. Calls SciPy, and raises ImportError without it.
@@ -139,7 +140,7 @@ def zeta(x: TensorLike, q: TensorLike | None = None) -> Tensor:
     >>> fg.special.zeta(2.0, 1.0).numpy().round(4)
     np.float64(1.6449)
     """
-    return call(_RIEMANN_ZETA, x) if q is None else call(_ZETA, x, q)
+    return stored("special.zeta", out, call(_RIEMANN_ZETA, x) if q is None else call(_ZETA, x, q))
 
 
 def owens_t(h: TensorLike, a: TensorLike) -> Tensor:

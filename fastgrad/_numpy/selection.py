@@ -15,7 +15,8 @@ from .counting import flatnonzero
 from .creation import into
 from .indexing import take
 from .reductions import any as any_of
-from .reductions import argmax, refuse_out
+from .reductions import argmax
+from .results import stored
 from .sequences import cumsum
 from .shapes import along_axis, resize
 
@@ -57,17 +58,20 @@ def chosen(a: Any, count: int, mode: str) -> Any:
     return (a % count if mode == "wrap" else np.clip(a, 0, count - 1)).astype(np.int64)
 
 
-def choose(a: TensorLike, choices: Sequence[TensorLike] | TensorLike, out: None = None, mode: str = "raise") -> Tensor:
+def choose(
+    a: TensorLike, choices: Sequence[TensorLike] | TensorLike, out: Tensor | None = None, mode: str = "raise"
+) -> Tensor:
     """Elements of the choices that the integers a number; all broadcast together.
 
-    ``mode`` says what is done with numbers outside: "raise" a ValueError, "wrap" around, or "clip". Raises TypeError
-    for an a that is no integer and for ``out``.
+    ``mode`` says what is done with numbers outside: "raise" a ValueError, "wrap" around, or "clip". ``out`` is a
+    tensor that takes the result. Raises TypeError for an a that is no integer.
 
     >>> import fastgrad as fg
     >>> fg.choose([1, 0], [[1.0, 2.0], [3.0, 4.0]])
     tensor([3., 2.])
     """
-    refuse_out("choose", out)
+    if out is not None:
+        return stored("choose", out, choose(a, choices, mode=mode))
     numbers, listed = asarray(a), [asarray(choice) for choice in choices]  # type: ignore[union-attr]
     if numbers.dtype.kind not in "iub":
         raise TypeError(f"choose: expected integers, got {numbers.dtype}")
@@ -84,24 +88,23 @@ def choose(a: TensorLike, choices: Sequence[TensorLike] | TensorLike, out: None 
     return y if y.shape == shape else broadcast_to(y, shape)
 
 
-def compress(condition: TensorLike, a: TensorLike, axis: int | None = None, out: None = None) -> Tensor:
+def compress(condition: TensorLike, a: TensorLike, axis: int | None = None, out: Tensor | None = None) -> Tensor:
     """What is at the places along an axis, or in the raveled ``a``, where a condition of one axis is true. It may be
     shorter than that axis.
 
-    Raises ValueError for a condition of other axes, IndexError where it is true beyond the end, TypeError for ``out``,
-    and TraceError where the condition is being traced, as its values decide the shape.
+    Raises ValueError for a condition of other axes, IndexError where it is true beyond the end, and TraceError where
+    the condition is being traced, as its values decide the shape.
 
     >>> import fastgrad as fg
     >>> fg.compress([True, False], [[1.0, 2.0], [3.0, 4.0]], axis=1)
     tensor([[1.],
             [3.]])
     """
-    refuse_out("compress", out)
     chosen = asarray(condition)
     if chosen.ndim != 1:
         raise ValueError(f"compress: expected a condition of one axis, got shape {chosen.shape}")
     x, axis = along_axis(asarray(a), axis, "compress")
-    return take(x, flatnonzero(chosen), axis)
+    return stored("compress", out, take(x, flatnonzero(chosen), axis))
 
 
 def piecewise(

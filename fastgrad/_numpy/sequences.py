@@ -28,7 +28,7 @@ from .._core import (
     where,
 )
 from .creation import floating
-from .reductions import refuse_out
+from .results import stored
 from .shapes import along_axis, one_axis, part
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def _running(
     return y if dtype is None or y.dtype == dtype else astype(y, dtype)
 
 
-def cumsum(a: TensorLike, axis: int | None = None, dtype: Any = None, out: None = None) -> Tensor:
+def cumsum(a: TensorLike, axis: int | None = None, dtype: Any = None, out: Tensor | None = None) -> Tensor:
     """Running sums along an axis, or of the raveled ``a`` for ``axis=None``, added one by one: they have NumPy's bits.
 
     float32 and float64 are kept, integers and booleans are summed as integers. From the end: ``cumsum(a[::-1])[::-1]``.
@@ -63,11 +63,10 @@ def cumsum(a: TensorLike, axis: int | None = None, dtype: Any = None, out: None 
     >>> fg.cumsum([1.0, 2.0, 3.0])
     tensor([1., 3., 6.])
     """
-    refuse_out("cumsum", out)
-    return _running("cumsum", np.cumsum, a, axis, dtype, (0,))
+    return stored("cumsum", out, _running("cumsum", np.cumsum, a, axis, dtype, (0,)))
 
 
-def cumprod(a: TensorLike, axis: int | None = None, dtype: Any = None, out: None = None) -> Tensor:
+def cumprod(a: TensorLike, axis: int | None = None, dtype: Any = None, out: Tensor | None = None) -> Tensor:
     """Running products along an axis, or of the raveled ``a`` for ``axis=None``, multiplied one by one: they have
     NumPy's bits. Its gradient divides by nothing and is exact where elements are 0.
 
@@ -77,8 +76,7 @@ def cumprod(a: TensorLike, axis: int | None = None, dtype: Any = None, out: None
     >>> fg.grad(lambda x: fg.cumprod(x).sum())(fg.asarray([0.0, 2.0, 3.0]).numpy())
     array([9., 0., 0.])
     """
-    refuse_out("cumprod", out)
-    return _running("cumprod", np.cumprod, a, axis, dtype)
+    return stored("cumprod", out, _running("cumprod", np.cumprod, a, axis, dtype))
 
 
 def cummax(x: TensorLike, axis: int | None = None) -> Tensor:
@@ -142,8 +140,9 @@ def logcumsumexp(x: TensorLike, axis: int | None = None) -> Tensor:
 
 
 def cumulative_sum(
-    x: TensorLike, /, *, axis: int | None = None, dtype: Any = None, include_initial: bool = False
-) -> Tensor:
+    x: TensorLike, /, *, axis: int | None = None, dtype: Any = None, out: Tensor | None = None,
+    include_initial: bool = False,
+) -> Tensor:  # fmt: skip
     """``cumsum`` under the name of the array API standard. The axis may be left out for an array of one axis only, else
     ValueError. ``include_initial`` puts the 0 in front from which the sums begin.
 
@@ -151,12 +150,13 @@ def cumulative_sum(
     >>> fg.cumulative_sum([1.0, 2.0], include_initial=True)
     tensor([0., 1., 3.])
     """
-    return _cumulative("cumulative_sum", cumsum, 0, x, axis, dtype, include_initial)
+    return stored("cumulative_sum", out, _cumulative("cumulative_sum", cumsum, 0, x, axis, dtype, include_initial))
 
 
 def cumulative_prod(
-    x: TensorLike, /, *, axis: int | None = None, dtype: Any = None, include_initial: bool = False
-) -> Tensor:
+    x: TensorLike, /, *, axis: int | None = None, dtype: Any = None, out: Tensor | None = None,
+    include_initial: bool = False,
+) -> Tensor:  # fmt: skip
     """``cumprod`` under the name of the array API standard; the axis and errors as for ``cumulative_sum``.
     ``include_initial`` puts the 1 in front from which the products begin.
 
@@ -164,7 +164,7 @@ def cumulative_prod(
     >>> fg.cumulative_prod([2.0, 3.0], include_initial=True)
     tensor([1., 2., 6.])
     """
-    return _cumulative("cumulative_prod", cumprod, 1, x, axis, dtype, include_initial)
+    return stored("cumulative_prod", out, _cumulative("cumulative_prod", cumprod, 1, x, axis, dtype, include_initial))
 
 
 def _cumulative(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -43,11 +43,9 @@ from .._core import (
 from . import neural
 from .creation import floating
 from .elementwise import sinc
-from .predicates import isfinite
+from .neural import logsumexp
 
 if TYPE_CHECKING:
-    from typing import Literal
-
     from .typing import Axis, TensorLike
 
 __all__ = [
@@ -230,53 +228,3 @@ def _over(x: TensorLike, axis: Axis, name: str, function: Any) -> Tensor:
     moved = _core.transpose(x, order)
     y = function(moved.reshape((*moved.shape[: x.ndim - len(axes)], -1 if x.size else 0)), -1).reshape(moved.shape)
     return _core.transpose(y, tuple(np.argsort(order)))
-
-
-@overload
-def logsumexp(
-    a: TensorLike, axis: Axis = None, b: TensorLike | None = None, keepdims: bool = False,
-    return_sign: Literal[False] = False,
-) -> Tensor: ...  # fmt: skip
-@overload
-def logsumexp(
-    a: TensorLike, axis: Axis = None, b: TensorLike | None = None, keepdims: bool = False, *,
-    return_sign: Literal[True],
-) -> tuple[Tensor, Tensor]: ...  # fmt: skip
-def logsumexp(
-    a: TensorLike, axis: Axis = None, b: TensorLike | None = None, keepdims: bool = False, return_sign: bool = False
-) -> Tensor | tuple[Tensor, Tensor]:
-    """``log(sum(b * exp(a)))`` over axes, stable for every finite a. The weights b are 1 by default.
-
-    a and b broadcast; a term of weight 0 contributes nothing, whatever its a, and has a derivative by the weight where
-    a is finite. With ``return_sign`` the result is (log of the absolute value of the sum, its sign); without, a
-    negative sum gives nan. Raises ValueError for axes that a does not have.
-
-    >>> import fastgrad as fg
-    >>> round(fg.special.logsumexp([1000.0, 1000.0], b=[1.0, 2.0]).item(), 4)
-    1001.0986
-    """
-    if b is None:
-        y = neural.logsumexp(a, axis, keepdims)
-        return (y, where(y == -np.inf, 0.0, where(y == y, 1.0, y.detach()))) if return_sign else y
-    dtype, (a, b) = _core.promoted("logsumexp", a, b)
-    if dtype.kind != "f":
-        dtype = _core.float_dtype(dtype)
-    a, b = _core.astype(a, dtype), _core.astype(b, dtype)
-    shape = np.broadcast_shapes(a.shape, b.shape)
-    axes = normal_axes(axis, len(shape), "logsumexp")
-    a, weightless = _core.broadcast_to(a, shape), b == 0
-    kept = tuple([1 if i in axes else n for i, n in enumerate(shape)])
-    if a.size == 0:
-        total, top = _core.sum(a, axes, True), asarray(np.zeros(kept, dtype))
-    else:
-        top = where(weightless, -np.inf, a.detach())
-        top = _core.max(top, axes, keepdims=True) if axes else top
-        top = where(isfinite(top), top, 0)
-        # A term of weight 0 is 0, and its exponential the derivative by the weight: it must be finite.
-        above, most = a - top, float(np.log(np.finfo(dtype).max)) - 1
-        above = where(weightless, where(isfinite(a), _core.minimum(above, most), -np.inf), above)
-        total = _core.sum(b * _core.exp(above), axes, True)
-    y = _core.log(_core.absolute(total) if return_sign else total) + top
-    y, sign = [v if keepdims else v.reshape([n for i, n in enumerate(shape) if i not in axes])
-               for v in (y, _core.sign(total))]  # fmt: skip
-    return (y, sign) if return_sign else y

@@ -31,7 +31,8 @@ from .._core import (
 )
 from .diagonals import diagonal
 from .elementwise import clip
-from .reductions import counted, prod, refuse_out, std, third_argument, var
+from .reductions import counted, prod, std, var
+from .results import stored
 from .sequences import cumprod, cumsum
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ def _valid(x: Tensor, mask: TensorLike | None) -> Any:
 
 
 def nansum(
-    a: TensorLike, axis: Axis = None, keepdims: bool = False, *, dtype: Any = None, out: None = None,
+    a: TensorLike, axis: Axis = None, dtype: Any = None, out: Tensor | None = None, keepdims: bool = False,
     initial: TensorLike | None = None, where: TensorLike | None = None,
 ) -> Tensor:  # fmt: skip
     """``sum`` with 0 for nan.
@@ -61,13 +62,11 @@ def nansum(
     >>> fg.nansum([1.0, float("nan"), 2.0])
     tensor(3.)
     """
-    refuse_out("nansum", out)
-    keepdims, dtype = third_argument("nansum", keepdims, dtype)
-    return sum(_with(asarray(a), 0), axis, keepdims, dtype=dtype, initial=initial, where=where)
+    return stored("nansum", out, sum(_with(asarray(a), 0), axis, dtype, None, keepdims, initial, where))
 
 
 def nanprod(
-    a: TensorLike, axis: Axis = None, keepdims: bool = False, *, dtype: Any = None, out: None = None,
+    a: TensorLike, axis: Axis = None, dtype: Any = None, out: Tensor | None = None, keepdims: bool = False,
     initial: TensorLike | None = None, where: TensorLike | None = None,
 ) -> Tensor:  # fmt: skip
     """``prod`` with 1 for nan.
@@ -76,13 +75,11 @@ def nanprod(
     >>> fg.nanprod([2.0, float("nan"), 3.0])
     tensor(6.)
     """
-    refuse_out("nanprod", out)
-    keepdims, dtype = third_argument("nanprod", keepdims, dtype)
-    return prod(_with(asarray(a), 1), axis, keepdims, dtype=dtype, initial=initial, where=where)
+    return stored("nanprod", out, prod(_with(asarray(a), 1), axis, dtype, None, keepdims, initial, where))
 
 
 def nanmean(
-    a: TensorLike, axis: Axis = None, keepdims: bool = False, *, dtype: Any = None, out: None = None,
+    a: TensorLike, axis: Axis = None, dtype: Any = None, out: Tensor | None = None, keepdims: bool = False, *,
     where: TensorLike | None = None,
 ) -> Tensor:  # fmt: skip
     """``mean`` of the elements that are not nan; nan where there is none.
@@ -91,15 +88,14 @@ def nanmean(
     >>> fg.nanmean([1.0, float("nan"), 2.0])
     tensor(1.5)
     """
-    refuse_out("nanmean", out)
-    keepdims, dtype = third_argument("nanmean", keepdims, dtype)
     x, axis = _with_axis(a, axis, "nanmean")
-    return mean(x, axis, keepdims, dtype=dtype, where=_valid(x, where))
+    return stored("nanmean", out, mean(x, axis, dtype, None, keepdims, where=_valid(x, where)))
 
 
 def nanvar(
-    a: TensorLike, axis: Axis = None, ddof: float = 0, keepdims: bool = False, *, dtype: Any = None, out: None = None,
-    where: TensorLike | None = None, mean: TensorLike | None = None, correction: float | None = None,
+    a: TensorLike, axis: Axis = None, dtype: Any = None, out: Tensor | None = None, ddof: float = 0,
+    keepdims: bool = False, *, where: TensorLike | None = None, mean: TensorLike | None = None,
+    correction: float | None = None,
 ) -> Tensor:  # fmt: skip
     """``var`` of the elements that are not nan; nan where there are no more than ddof of them.
 
@@ -107,17 +103,16 @@ def nanvar(
     >>> fg.nanvar([1.0, float("nan"), 3.0])
     tensor(1.)
     """
-    refuse_out("nanvar", out)
-    ddof, dtype = third_argument("nanvar", ddof, dtype, 0)
     x, axis = _with_axis(a, axis, "nanvar")
-    options = {"dtype": dtype, "mean": mean, "correction": correction}
-    y = var(x, axis, ddof, keepdims, where=_valid(x, where), **options)
-    return _enough(y, x, axis, ddof if correction is None else correction, keepdims, where)
+    y = var(x, axis, dtype, None, ddof, keepdims, where=_valid(x, where), mean=mean, correction=correction)
+    y = _enough(y, x, axis, ddof if correction is None else correction, keepdims, where)
+    return stored("nanvar", out, y)
 
 
 def nanstd(
-    a: TensorLike, axis: Axis = None, ddof: float = 0, keepdims: bool = False, *, dtype: Any = None, out: None = None,
-    where: TensorLike | None = None, mean: TensorLike | None = None, correction: float | None = None,
+    a: TensorLike, axis: Axis = None, dtype: Any = None, out: Tensor | None = None, ddof: float = 0,
+    keepdims: bool = False, *, where: TensorLike | None = None, mean: TensorLike | None = None,
+    correction: float | None = None,
 ) -> Tensor:  # fmt: skip
     """The square root of ``nanvar``.
 
@@ -125,12 +120,10 @@ def nanstd(
     >>> fg.nanstd([1.0, float("nan"), 3.0])
     tensor(1.)
     """
-    refuse_out("nanstd", out)
-    ddof, dtype = third_argument("nanstd", ddof, dtype, 0)
     x, axis = _with_axis(a, axis, "nanstd")
-    options = {"dtype": dtype, "mean": mean, "correction": correction}
-    y = std(x, axis, ddof, keepdims, where=_valid(x, where), **options)
-    return _enough(y, x, axis, ddof if correction is None else correction, keepdims, where)
+    y = std(x, axis, dtype, None, ddof, keepdims, where=_valid(x, where), mean=mean, correction=correction)
+    y = _enough(y, x, axis, ddof if correction is None else correction, keepdims, where)
+    return stored("nanstd", out, y)
 
 
 def _with_axis(a: TensorLike, axis: Axis, name: str) -> tuple[Tensor, Axis]:
@@ -147,22 +140,21 @@ def _enough(y: Tensor, x: Tensor, axis: Axis, ddof: float, keepdims: bool, mask:
 
 
 def _nan_extremum(
-    name: str, a: TensorLike, axis: Axis, keepdims: bool, out: None, initial: Any, mask: TensorLike | None
+    name: str, a: TensorLike, axis: Axis, keepdims: bool, initial: Any, mask: TensorLike | None
 ) -> Tensor:
-    refuse_out(name, out)
     x, reduction = asarray(a), max if name == "nanmax" else min
     if x.dtype.kind != "f":
-        return reduction(x, axis, keepdims, initial=initial, where=mask)
+        return reduction(x, axis, keepdims=keepdims, initial=initial, where=mask)
     filled = _with(x, -np.inf if name == "nanmax" else np.inf)
-    y = reduction(filled, axis, keepdims, initial=initial, where=mask)
+    y = reduction(filled, axis, keepdims=keepdims, initial=initial, where=mask)
     if initial is not None:
         return y
     return where(counted(x == x, x.shape, axis, keepdims) == 0, y.dtype.type(np.nan), y)
 
 
 def nanmax(
-    a: TensorLike, axis: Axis = None, keepdims: bool = False, *, out: None = None, initial: TensorLike | None = None,
-    where: TensorLike | None = None,
+    a: TensorLike, axis: Axis = None, out: Tensor | None = None, keepdims: bool = False,
+    initial: TensorLike | None = None, where: TensorLike | None = None,
 ) -> Tensor:  # fmt: skip
     """``max`` of the elements that are not nan; nan where there is none.
 
@@ -170,12 +162,12 @@ def nanmax(
     >>> fg.nanmax([1.0, float("nan"), 2.0])
     tensor(2.)
     """
-    return _nan_extremum("nanmax", a, axis, keepdims, out, initial, where)
+    return stored("nanmax", out, _nan_extremum("nanmax", a, axis, keepdims, initial, where))
 
 
 def nanmin(
-    a: TensorLike, axis: Axis = None, keepdims: bool = False, *, out: None = None, initial: TensorLike | None = None,
-    where: TensorLike | None = None,
+    a: TensorLike, axis: Axis = None, out: Tensor | None = None, keepdims: bool = False,
+    initial: TensorLike | None = None, where: TensorLike | None = None,
 ) -> Tensor:  # fmt: skip
     """``min`` of the elements that are not nan; nan where there is none.
 
@@ -183,27 +175,27 @@ def nanmin(
     >>> fg.nanmin([1.0, float("nan"), 2.0])
     tensor(1.)
     """
-    return _nan_extremum("nanmin", a, axis, keepdims, out, initial, where)
+    return stored("nanmin", out, _nan_extremum("nanmin", a, axis, keepdims, initial, where))
 
 
-def nanargmax(a: TensorLike, axis: int | None = None, *, keepdims: bool = False) -> Tensor:
+def nanargmax(a: TensorLike, axis: int | None = None, out: Tensor | None = None, *, keepdims: bool = False) -> Tensor:
     """The position of the largest element that is not nan. Raises ValueError where all are nan.
 
     >>> import fastgrad as fg
     >>> fg.nanargmax([1.0, float("nan"), 2.0])
     tensor(2)
     """
-    return _position(np.nanargmax, a, axis, keepdims)
+    return stored("nanargmax", out, _position(np.nanargmax, a, axis, keepdims))
 
 
-def nanargmin(a: TensorLike, axis: int | None = None, *, keepdims: bool = False) -> Tensor:
+def nanargmin(a: TensorLike, axis: int | None = None, out: Tensor | None = None, *, keepdims: bool = False) -> Tensor:
     """The position of the smallest element that is not nan. Raises ValueError where all are nan.
 
     >>> import fastgrad as fg
     >>> fg.nanargmin([1.0, float("nan"), 2.0])
     tensor(0)
     """
-    return _position(np.nanargmin, a, axis, keepdims)
+    return stored("nanargmin", out, _position(np.nanargmin, a, axis, keepdims))
 
 
 def _position(function: Any, a: TensorLike, axis: Any, keepdims: bool) -> Tensor:
@@ -215,26 +207,24 @@ def _position(function: Any, a: TensorLike, axis: Any, keepdims: bool) -> Tensor
     return _core.by_numpy(function, x, axis=axis, keepdims=bool(keepdims))
 
 
-def nancumsum(a: TensorLike, axis: int | None = None, dtype: Any = None, out: None = None) -> Tensor:
+def nancumsum(a: TensorLike, axis: int | None = None, dtype: Any = None, out: Tensor | None = None) -> Tensor:
     """``cumsum`` with 0 for nan.
 
     >>> import fastgrad as fg
     >>> fg.nancumsum([1.0, float("nan"), 2.0])
     tensor([1., 1., 3.])
     """
-    refuse_out("nancumsum", out)
-    return cumsum(_with(asarray(a), 0), axis, dtype)
+    return stored("nancumsum", out, cumsum(_with(asarray(a), 0), axis, dtype))
 
 
-def nancumprod(a: TensorLike, axis: int | None = None, dtype: Any = None, out: None = None) -> Tensor:
+def nancumprod(a: TensorLike, axis: int | None = None, dtype: Any = None, out: Tensor | None = None) -> Tensor:
     """``cumprod`` with 1 for nan.
 
     >>> import fastgrad as fg
     >>> fg.nancumprod([2.0, float("nan"), 3.0])
     tensor([2., 2., 6.])
     """
-    refuse_out("nancumprod", out)
-    return cumprod(_with(asarray(a), 1), axis, dtype)
+    return stored("nancumprod", out, cumprod(_with(asarray(a), 1), axis, dtype))
 
 
 # ---- averages, ranges, covariances -----------------------------------------------------------------------------------
@@ -253,7 +243,7 @@ def average(
     x = asarray(a)
     axes = normal_axes(axis, x.ndim, "average")
     if weights is None:
-        y = mean(x, axis, keepdims)
+        y = mean(x, axis, keepdims=keepdims)
         total = asarray(np.full(y.shape, x.size // y.size if y.size else 0, y.dtype))
     else:
         w = asarray(weights)
@@ -267,14 +257,14 @@ def average(
             w = reshape(w, [n if i in axes else 1 for i, n in enumerate(x.shape)])
         dtype = np.result_type(x.dtype, w.dtype, *([np.float64] if x.dtype.kind != "f" else []))
         w = _core.broadcast_to(astype(w, dtype), x.shape)
-        total = sum(w, axis, keepdims)
+        total = sum(w, axis, keepdims=keepdims)
         if not _core.traced(total) and (total.detach().numpy() == 0).any():
             raise ZeroDivisionError("average: the weights sum to zero")
-        y = sum(multiply(astype(x, dtype), w), axis, keepdims) / total
+        y = sum(multiply(astype(x, dtype), w), axis, keepdims=keepdims) / total
     return (y, total) if returned else y
 
 
-def ptp(a: TensorLike, axis: Axis = None, keepdims: bool = False) -> Tensor:
+def ptp(a: TensorLike, axis: Axis = None, out: Tensor | None = None, keepdims: bool = False) -> Tensor:
     """The range of elements over axes: the largest minus the smallest. Ties share the gradient, as in ``max``.
 
     >>> import fastgrad as fg
@@ -282,7 +272,7 @@ def ptp(a: TensorLike, axis: Axis = None, keepdims: bool = False) -> Tensor:
     tensor(4.)
     """
     x = asarray(a)
-    return max(x, axis, keepdims) - min(x, axis, keepdims)
+    return stored("ptp", out, max(x, axis, keepdims=keepdims) - min(x, axis, keepdims=keepdims))
 
 
 def cov(

@@ -79,7 +79,7 @@ def _inverse(x: Tensor, w: Tensor) -> Tensor:
     """1 / x for sums or differences x of eigenvalues or singular values w; 0 where x is 0 up to the error of w."""
     if not w.shape[-1]:
         return x
-    largest = _core.max(_core.absolute(w.detach()), -1, True)
+    largest = _core.max(_core.absolute(w.detach()), -1, keepdims=True)
     least = largest * (8 * w.shape[-1] * float(np.finfo(w.dtype).eps))
     zero = _core.absolute(x.detach()) <= (least if x.ndim == w.ndim else _column(least))
     return _core.where(zero, 0.0, 1.0 / _core.where(zero, 1.0, x))
@@ -280,7 +280,7 @@ def _frechet(a: Tensor, t: Tensor) -> Tensor:
     """The derivative of the exponential at a along t: the upper right block of that of [[a, t], [0, a]]. It is linear
     in t, which is scaled so that it does not decide how often the block is squared."""
     n = a.shape[-1]
-    size = _core.max(_core.absolute(t.detach()), (-2, -1), True)
+    size = _core.max(_core.absolute(t.detach()), (-2, -1), keepdims=True)
     size = _core.where(size > 0, size, 1.0)
     zero = np.zeros(a.shape, a.dtype)
     top, bottom = _core.concatenate([a, t / size], axis=-1), _core.concatenate([zero, a], axis=-1)
