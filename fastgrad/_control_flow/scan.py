@@ -95,7 +95,8 @@ class _Scan(ControlFlow):
         """The values of a step, by number, that get a cotangent from those of these results in any step but the last
         one, and so the carries that get one at all before it."""
         stacked = [self._results[k] for k in cotangents if k >= self.n_carry]
-        reached, more = set(), self.body.reaching([self._results[k] for k in cotangents])
+        reached: set[int] = set()
+        more = self.body.reaching([self._results[k] for k in cotangents])
         while carries := {i for i in range(self.n_carry) if i in more} - reached:
             reached |= carries
             more = self.body.reaching([*stacked, *[self.body.outs[i] for i in reached]])
@@ -137,7 +138,8 @@ class _Scan(ControlFlow):
         for i in outer:
             result[i] = last[i] if result[i] is None else result[i]
         for i in rows:
-            others = zeros_like(left[i]) if result[i] is None else result[i]
+            found = result[i]
+            others = zeros_like(left[i]) if found is None else found
             result[i] = _core.concatenate([last[i][None], others][:: 1 if self.reverse else -1], 0)
         return result
 
@@ -177,12 +179,13 @@ class _Scan(ControlFlow):
         carried = [x for k, x in enumerate(carried) if k not in products]
         found = _scanned(body, carried, rows_in, length, not self.reverse)
         products_of_stacks = {k: _product(*factors, rows_in, found[len(carried) :]) for k, factors in products.items()}
+        for k in products_of_stacks:
+            if (i := outer[k - len(start)]) in last:
+                products_of_stacks[k] = last[i] + products_of_stacks[k]
         left = iter(found)
         result: list[Tensor | None] = [None] * len(operands)
         for k, place in enumerate([*[n + i for i in floats], *outer, *[first + j for j in rows]]):
             result[place] = products_of_stacks[k] if k in products_of_stacks else next(left)
-            if k in products_of_stacks and place in last:
-                result[place] = last[place] + result[place]
         return result
 
     def tangents(
