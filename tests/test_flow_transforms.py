@@ -289,3 +289,42 @@ def test_what_a_mapped_branch_shares_among_the_batch_is_differentiated(compiled)
     expected = fg.grad(lambda w, xs: sum(f(w, x) for x in xs), (0, 1))(w, xs)
     np.testing.assert_allclose(found[0], expected[0], rtol=1e-13)
     np.testing.assert_allclose(found[1], expected[1], rtol=1e-13)
+
+
+@pytest.mark.parametrize("length", [1, 2, 4])
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("slope", [0.5, np.inf], ids=["finite", "infinite"])
+def test_a_carry_that_no_step_reads_has_a_cotangent_in_the_last_step_alone(length, reverse, slope):
+    """Zeros in the others would be nan times an infinite slope; the weights and rows of other steps stay out, too."""
+
+    def f(w, v, xs):
+        def step(c, x):
+            return (c[0] * v + fg.sum(x[:2]), x * w * slope, c[0] * slope, c[3]), c[0] ** 2
+
+        last, rows = fg.scan(step, (v, xs[0], v, v * slope), xs[:length], reverse=reverse)
+        return fg.sum(last[0]) + fg.sum(last[1] ** 2), fg.sum(rows), fg.sum(last[2])
+
+    args = (np.array([0.3, -1.2, 0.7]), np.float64(0.8), RNG.normal(size=(4, 3)))
+    for k in range(3):
+        part = lambda *args: f(*args)[k]
+        for g in (fg.grad(part, (0, 1, 2)), lambda *args: fg.jvp(part, args, args)):
+            for a, b in zip(fg.compile(g)(*args), g(*args)):
+                np.testing.assert_allclose(a, b, rtol=1e-13, atol=1e-15)
+    mapped = fg.vmap(fg.grad(lambda *args: f(*args)[0], 2), (None, None, 0))
+    batch = np.stack([args[2], args[2] * 2])
+    np.testing.assert_allclose(fg.compile(mapped)(*args[:2], batch), mapped(*args[:2], batch), rtol=1e-13, atol=1e-15)
+    if slope == 0.5:
+        second = fg.hessian(lambda *args: f(*args)[0] * f(*args)[2], (0, 1))
+        for a, b in zip(fg.tree.leaves(fg.compile(second)(*args)), fg.tree.leaves(second(*args))):
+            np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-13)
+
+
+def test_tangents_stay_out_of_carries_that_they_do_not_reach():
+    step = lambda c, x: ((c[0] * x, c[1] * np.inf), c[1] - np.inf)
+    push = lambda x: fg.jvp(lambda x: fg.scan(step, (x[0], 1.0), x), (x,), (x * 0,))
+    for a, b in zip(fg.tree.leaves(fg.compile(push)(XS[:, 0])), fg.tree.leaves(push(XS[:, 0]))):
+        np.testing.assert_array_equal(a, b)
+    loop = lambda x: fg.while_loop(lambda c: c[2] < 3, lambda c: (c[0] * x, c[1] * np.inf, c[2] + 1), (x, 1.0, 0))[:2]
+    push = lambda x: fg.jvp(loop, (x,), (x,))
+    for a, b in zip(fg.tree.leaves(fg.compile(push)(0.5)), fg.tree.leaves(push(0.5))):
+        np.testing.assert_array_equal(a, b)

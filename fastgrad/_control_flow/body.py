@@ -36,7 +36,8 @@ from .._transforms.evaluate import (
 from .._transforms.pushforward import push
 
 __all__ = [
-    "Body", "ControlFlow", "as_program", "drawn_inside", "pullback", "pushforward", "trace", "zeros", "zeros_like",
+    "Body", "ControlFlow", "as_program", "drawn_inside", "filled", "pullback", "pushforward", "trace", "zeros",
+    "zeros_like",
 ]  # fmt: skip
 
 Tensors = list[Tensor]
@@ -136,6 +137,21 @@ class Body:
     def batched(self, start: set[int]) -> set[int]:
         """Numbers of the values that are batched if those of ``start`` are: what depends on these, and draws."""
         return batched_values(self.instructions, self.trace, start)
+
+    def carried_on(self, start: set[int], n_carry: int) -> set[int]:
+        """As `batched`, over all steps of a loop that carries its first results to its first inputs."""
+        found = self.batched(start)
+        while more := {i for i, v in enumerate(self.outs[:n_carry]) if v in found and i not in found}:
+            found = self.batched(found | more)
+        return found
+
+    def reaching(self, values: Sequence[int]) -> set[int]:
+        """Numbers of the values on which these depend, themselves among them."""
+        found = set(values)
+        for _, y, operands, *_ in reversed(self.instructions):
+            if y in found:
+                found.update(operands)
+        return found
 
     def over(self, given: ByNumber, batched: set[int], size: int, wanted: Sequence[int]) -> Tensors:
         """The wanted values over a batch of this size, given closure and inputs by number. The ``batched`` ones of
@@ -266,7 +282,10 @@ class ControlFlow(Compound):
         if not floats:
             return {}
         rule = _ControlFlowRule(self, floats, saved, operands)
-        return dict(zip(floats, attach_rule(operands, [values[k] for k in floats], rule)))
+        found = attach_rule(operands, [values[k] for k in floats], rule)
+        if len(found) > 1:
+            found = [attach_rule([x], [x], _Arrival(rule.arrived, k))[0] for k, x in zip(floats, found)]
+        return dict(zip(floats, found))
 
 
 class _ControlFlowRule(NodeRule):
@@ -276,6 +295,7 @@ class _ControlFlowRule(NodeRule):
 
     def __init__(self, operation: ControlFlow, numbers: list[int], saved: ByNumber, operands: Tensors) -> None:
         self.operation, self.numbers, self.saved = operation, numbers, saved
+        self.arrived: set[int] = set(numbers if len(numbers) == 1 else ())  # results that the pass under way came to
         self.operands = [_core.snapshot(x) for x in operands]
 
     def _snapshot(self, create_graph: bool) -> tuple[ByNumber, Tensors]:
@@ -289,13 +309,33 @@ class _ControlFlowRule(NodeRule):
         create_graph = _core.grad_enabled()
         saved, operands = self._snapshot(create_graph)
         needed = [x.requires_grad for x in self.operands]
-        return self.operation.derivative(dict(zip(self.numbers, self.parts(g))), saved, operands, needed, create_graph)
+        cotangents = {k: part for k, part in zip(self.numbers, self.parts(g)) if k in self.arrived}
+        if len(self.numbers) > 1:
+            self.arrived.clear()
+        return self.operation.derivative(cotangents, saved, operands, needed, create_graph)
 
     def jvp(self, tangents: list[Tensor | None]) -> Tensor:
         create_graph = _core.grad_enabled()
         saved, operands = self._snapshot(create_graph)
         found = self.operation.tangents(tangents, saved, operands, self.numbers, create_graph)
         return self.joined([zeros(*self.operation.kinds[k]) if t is None else t for k, t in zip(self.numbers, found)])
+
+
+class _Arrival(NodeRule):
+    """A result as it is, which notes that a cotangent has come to it. What did not come is zero in the vector of all
+    cotangents, but tells the derivative that it need not be computed."""
+
+    is_derivative = True
+
+    def __init__(self, arrived: set[int], number: int) -> None:
+        self.arrived, self.number = arrived, number
+
+    def vjp(self, g: Tensor) -> list[Tensor | None]:
+        self.arrived.add(self.number)
+        return [g]
+
+    def jvp(self, tangents: list[Tensor | None]) -> Tensor:
+        return self.joined([t for t in tangents if t is not None])
 
 
 def pullback(
@@ -339,3 +379,8 @@ def zeros(dtype: Any, shape: tuple[int, ...]) -> Tensor:
 
 def zeros_like(x: Tensor) -> Tensor:
     return zeros(x.dtype, x.shape)
+
+
+def filled(x: Tensor, number: float) -> Tensor:
+    """Of the kind of x, with this number everywhere."""
+    return _core.adopt(np.full(x.shape, number, x.dtype), "full")

@@ -25,6 +25,7 @@ from .body import (
     Tensors,
     as_program,
     drawn_inside,
+    filled,
     pullback,
     pushforward,
     trace,
@@ -90,18 +91,70 @@ class _Scan(ControlFlow):
 
         return f
 
+    def _reached(self, cotangents: ByNumber) -> set[int]:
+        """The values of a step, by number, that get a cotangent from those of these results in any step but the last
+        one, and so the carries that get one at all before it."""
+        stacked = [self._results[k] for k in cotangents if k >= self.n_carry]
+        reached: set[int] = set()
+        more = self.body.reaching([self._results[k] for k in cotangents])
+        while carries := {i for i in range(self.n_carry) if i in more} - reached:
+            reached |= carries
+            more = self.body.reaching([*stacked, *[self.body.outs[i] for i in reached]])
+        return reached | self.body.reaching([*stacked, *[self.body.outs[i] for i in reached]])
+
     def derivative(
         self, cotangents: ByNumber, saved: ByNumber, operands: Tensors, needed: list[bool], create_graph: bool
     ) -> list[Tensor | None]:
+        """What no cotangent reaches has none, as on the tape of an eager run: a zero would be nan times an infinite
+        slope. A carry that no step reads has one in the last step alone, which is then evaluated before the others."""
         if self.body.opaque:
             raise drawn_inside("scan", "a body")
+        reached = self._reached(cotangents)
+        residuals = [saved[k] for k in sorted(saved)]
+        if all(k in reached or k >= self.n_carry for k in cotangents):
+            return self._pulled(self.length, cotangents, residuals, operands, needed, create_graph, reached, {})
+        return self._pulled_after_last(cotangents, residuals, operands, needed, create_graph, reached)
+
+    def _pulled_after_last(
+        self, cotangents: ByNumber, residuals: Tensors, operands: Tensors, needed: list[bool], create_graph: bool,
+        reached: set[int],
+    ) -> list[Tensor | None]:  # fmt: skip
+        n, c, first = self.n_closure, self.n_carry, self.n_closure + self.n_carry
+        at, rest = (0, slice(1, None)) if self.reverse else (self.length - 1, slice(0, self.length - 1))
+        known, xs = [x[at] for x in residuals], [x[at] for x in operands[first:]]
+        carry = known[len(known) - 2 * c : len(known) - c]
+        rows = [first + j for j in range(len(xs)) if needed[first + j]]
+        outer = [i for i in range(n) if needed[i]]
+        by = [*outer, *[n + i for i in range(c) if i in reached and is_float(operands[n + i])], *rows]
+        weights = {k: g if k < c else g[at] for k, g in cotangents.items()}
+        values = [*operands[:n], *carry, *xs]
+        last = dict(zip(by, pullback(self._recomputed([], known), values, by, weights, create_graph)))
+        before = {i - n: g for i, g in last.items() if n <= i < first}
+        before |= {k: g[rest] for k, g in cotangents.items() if k >= c}
+        left = [*operands[:first], *[x[rest] for x in operands[first:]]]
+        result = self._pulled(
+            self.length - 1, before, [x[rest] for x in residuals], left, needed, create_graph, reached, last
+        )
+        for i in outer:
+            result[i] = last[i] if result[i] is None else result[i]
+        for i in rows:
+            found = result[i]
+            others = zeros_like(left[i]) if found is None else found
+            result[i] = _core.concatenate([last[i][None], others][:: 1 if self.reverse else -1], 0)
+        return result
+
+    def _pulled(
+        self, length: int, cotangents: ByNumber, residuals: Tensors, operands: Tensors, needed: list[bool],
+        create_graph: bool, reached: set[int], last: ByNumber,
+    ) -> list[Tensor | None]:  # fmt: skip
+        """The cotangents of the operands of the first ``length`` steps. ``last``: those from the steps after them, of
+        the closure, by number."""
         n, c, first = self.n_closure, self.n_carry, self.n_closure + self.n_carry
         closure, init, xs = operands[:n], operands[n:first], operands[first:]
-        floats = [i for i in range(c) if is_float(init[i])]
-        outer = [i for i in range(n) if needed[i]]
-        rows = [j for j in range(len(xs)) if needed[first + j]]
+        floats = [i for i in range(c) if is_float(init[i]) and i in reached]
+        outer = [i for i in range(n) if needed[i] and self.body.closure[i] in reached]
+        rows = [j for j in range(len(xs)) if needed[first + j] and c + j in reached]
         stacked = [k for k in cotangents if k >= c]
-        residuals = [saved[k] for k in sorted(saved)]
         same: list[tuple[Tensor, Tensor]] = []
         by = [*outer, *[n + i for i in floats], *[first + j for j in rows]]
 
@@ -117,14 +170,18 @@ class _Scan(ControlFlow):
             return [*found[k:m], *[a + b for a, b in zip(sums, found[:k])], *found[m:]]
 
         start = [cotangents[i] if i in cotangents else zeros_like(init[i]) for i in floats]
-        sums = [zeros_like(closure[i]) for i in outer]
+        none = -0.0 if length else 0.0  # -0.0 plus x is x, with the sign of a zero
+        sums = [last[i] if i in last else filled(closure[i], none) for i in outer]
         rows_in = [*residuals, *xs, *[cotangents[k] for k in stacked]]
         body, carried = trace(step, start + sums, rows_in, same), start + sums
         products = {} if create_graph else _products(body, len(carried), range(len(start), len(carried)))
         body.without(set(products))
         carried = [x for k, x in enumerate(carried) if k not in products]
-        found = _scanned(body, carried, rows_in, self.length, not self.reverse)
+        found = _scanned(body, carried, rows_in, length, not self.reverse)
         products_of_stacks = {k: _product(*factors, rows_in, found[len(carried) :]) for k, factors in products.items()}
+        for k in products_of_stacks:
+            if (i := outer[k - len(start)]) in last:
+                products_of_stacks[k] = last[i] + products_of_stacks[k]
         left = iter(found)
         result: list[Tensor | None] = [None] * len(operands)
         for k, place in enumerate([*[n + i for i in floats], *outer, *[first + j for j in rows]]):
@@ -138,10 +195,12 @@ class _Scan(ControlFlow):
             raise drawn_inside("scan", "a body")
         n, c, first = self.n_closure, self.n_carry, self.n_closure + self.n_carry
         closure, init, xs = operands[:n], operands[n:first], operands[first:]
-        floats = [i for i in range(c) if is_float(init[i])]
         outer = {i: tangents[i] for i in range(n) if tangents[i] is not None}
         rows = [j for j in range(len(xs)) if tangents[first + j] is not None]
-        stacked = [k for k in wanted if k >= c]
+        moved = [i for i in range(c) if tangents[n + i] is not None]
+        varying = self.body.carried_on({*moved, *[self.body.closure[i] for i in outer], *[c + j for j in rows]}, c)
+        floats = [i for i in range(c) if is_float(init[i]) and i in varying]
+        stacked = [k for k in wanted if k >= c and self._results[k] in varying]
         residuals = [saved[k] for k in sorted(saved)]
         same: list[tuple[Tensor, Tensor]] = []
 
@@ -160,15 +219,13 @@ class _Scan(ControlFlow):
         start = [zeros_like(init[i]) if tangents[n + i] is None else tangents[n + i] for i in floats]
         rows_in = [*residuals, *xs, *[tangents[first + j] for j in rows]]
         found = dict(zip([*floats, *stacked], scan(step, start, rows_in, self.length, self.reverse, same)))
-        return [found[k] for k in wanted]
+        return [found.get(k) for k in wanted]
 
     def mapped(self, operands: Tensors, batched: list[bool], size: int, wanted: list[int]) -> Tensors:
         n, c, first = self.n_closure, self.n_carry, self.n_closure + self.n_carry
         body = self.body
         numbers = [*body.closure, *range(len(operands) - n)]  # of the operands in the body
-        varying = body.batched({v for v, b in zip(numbers, batched) if b})  # over the batch
-        while more := {i for i in range(c) if body.outs[i] in varying and i not in varying}:
-            varying = body.batched(varying | more)
+        varying = body.carried_on({v for v, b in zip(numbers, batched) if b}, c)  # over the batch
         rows = [_moved(x) if b else x for x, b in zip(operands[first:], batched[first:])]
         init = [whole(x, b or i not in varying, size) for i, (x, b) in enumerate(zip(operands[n:], batched[n:first]))]
         results = self._results

@@ -268,8 +268,11 @@ class _While(ControlFlow):
             raise NotImplementedError("while_loop: the derivative of a traced loop that draws; draw outside")
         n = self.n_closure
         closures, init = operands[:n], operands[n:]
-        floats = [i for i, x in enumerate(init) if is_float(x)]
         outer = {i: tangents[i] for i in range(n) if tangents[i] is not None}
+        tests, moved = len(self.bodies[0].closure), [i for i in range(len(init)) if tangents[n + i] is not None]
+        enclosed = [v for i, v in enumerate(self.bodies[1].closure) if tests + i in outer]
+        varying = self.bodies[1].carried_on({*moved, *enclosed}, len(init))
+        floats = [i for i, x in enumerate(init) if is_float(x) and i in varying]
 
         def test(inputs: Tensors) -> Tensors:
             return self._part(0, closures + inputs[: len(init)])
@@ -285,7 +288,7 @@ class _While(ControlFlow):
 
         start = [zeros_like(init[i]) if tangents[n + i] is None else tangents[n + i] for i in floats]
         found = while_loop(test, step, init + start)[len(init) :]
-        return [found[floats.index(k)] for k in wanted]
+        return [found[floats.index(k)] if k in floats else None for k in wanted]
 
     def mapped(self, operands: Tensors, batched: list[bool], size: int, wanted: list[int]) -> Tensors:
         """If the condition is batched, the loop goes on until it holds for no element; elements for which it does not
