@@ -50,6 +50,23 @@ def peer(module: str) -> ModuleType | None:
         return None
 
 
+def slopes_by_both(
+    ours: Callable[..., Any], theirs: Callable[..., Any] | None, arguments: tuple[Any, ...], wrt: int | tuple[int, ...]
+) -> tuple[Contender, dict[str, Contender]]:
+    """Compiled values and gradients by fastgrad, and by jax.jit if it is there: ours and peers for `compare`."""
+    replay, jax = fg.compile(fg.value_and_grad(ours, wrt)), peer("jax")
+    peers: dict[str, Contender] = {}
+    if jax:
+        compiled = jax.jit(jax.value_and_grad(theirs, wrt))
+        peers["jax.jit"] = lambda: _flat(jax.block_until_ready(compiled(*arguments)))
+    return lambda: _flat(replay(*arguments)), peers
+
+
+def _flat(result: tuple[Any, Any]) -> list[Any]:
+    value, gradients = result
+    return [value, *(gradients if isinstance(gradients, tuple) else (gradients,))]
+
+
 @contextmanager
 def one_thread() -> Iterator[None]:
     """fastgrad, PyTorch and the BLAS of NumPy on one thread."""

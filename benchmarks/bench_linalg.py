@@ -6,7 +6,7 @@ import timeit
 
 import numpy as np
 import pytest
-from _compare import compare, limit, one_thread, peer
+from _compare import compare, limit, one_thread, peer, slopes_by_both
 
 import fastgrad as fg
 
@@ -17,21 +17,6 @@ if jax:
     import jax.scipy.linalg
 
     jax.config.update("jax_enable_x64", True)
-
-
-def pair(ours, theirs, arguments, wrt):
-    """Compiled values and gradients by fastgrad, and by jax.jit if it is there."""
-    replay = fg.compile(fg.value_and_grad(ours, wrt))
-    peers = {}
-    if jax:
-        compiled = jax.jit(jax.value_and_grad(theirs, wrt))
-        peers["jax.jit"] = lambda: flat(jax.block_until_ready(compiled(*arguments)))
-    return lambda: flat(replay(*arguments)), peers
-
-
-def flat(result):
-    value, gradients = result
-    return [value, *(gradients if isinstance(gradients, tuple) else (gradients,))]
 
 
 # ---- a Gaussian process ----------------------------------------------------------------------------------------------
@@ -83,7 +68,7 @@ def test_gaussian_process(benchmark, n):
     y = np.sin(x) + 0.1 * rng.normal(size=n)
     parameters = np.log([1.0, 1.0, 0.1])
     theirs = jax and gaussian_process(jax.numpy, jax.scipy.linalg)
-    ours, peers = pair(gaussian_process(np, Scipy), theirs, (parameters, x, y), 0)
+    ours, peers = slopes_by_both(gaussian_process(np, Scipy), theirs, (parameters, x, y), 0)
     compare(benchmark, f"Gaussian process of {n:,} points", ours, peers, {"jax.jit": 0.6}, atol=1e-5)
     if scipy_linalg and n == 1000:
         with one_thread():
@@ -119,7 +104,7 @@ def test_kalman_filter(benchmark):
     transition = 0.9 * np.linalg.qr(rng.normal(size=(4, 4)))[0]
     arguments = (transition, np.log([0.1, 0.2]), rng.normal(size=(2, 4)), rng.normal(size=(steps, 2)))
     theirs = jax and kalman(jax.numpy, jax.numpy.linalg, jax.lax.scan)
-    ours, peers = pair(kalman(np, np.linalg, fg.scan), theirs, arguments, (0, 1, 2))
+    ours, peers = slopes_by_both(kalman(np, np.linalg, fg.scan), theirs, arguments, (0, 1, 2))
     compare(benchmark, f"Kalman filter of 4 states, {steps} steps", ours, peers, {"jax.jit": 0.15}, atol=1e-5)
 
 
@@ -140,7 +125,9 @@ def test_stacks(benchmark, work, gradient):
         return lambda *xs: (getattr(linalg, work)(*xs) ** 2).sum()
 
     if gradient:
-        ours, peers = pair(loss(np.linalg), jax and loss(jax.numpy.linalg), operands, tuple(range(len(operands))))
+        ours, peers = slopes_by_both(
+            loss(np.linalg), jax and loss(jax.numpy.linalg), operands, tuple(range(len(operands)))
+        )
     else:
         replay = fg.compile(function(np.linalg))
         ours, peers = lambda: replay(*operands), {}

@@ -1,7 +1,7 @@
 """Densities, value and gradient in float64, compiled, beside jax.jit."""
 
 import numpy as np
-from _compare import compare, peer
+from _compare import compare, peer, slopes_by_both
 
 import fastgrad as fg
 
@@ -11,21 +11,6 @@ if jax:
     import jax.scipy.stats
 
     jax.config.update("jax_enable_x64", True)
-
-
-def pair(ours, theirs, arguments, wrt):
-    """Compiled values and gradients by fastgrad, and by jax.jit if it is there."""
-    replay = fg.compile(fg.value_and_grad(ours, wrt))
-    peers = {}
-    if jax:
-        compiled = jax.jit(jax.value_and_grad(theirs, wrt))
-        peers["jax.jit"] = lambda: flat(jax.block_until_ready(compiled(*arguments)))
-    return lambda: flat(replay(*arguments)), peers
-
-
-def flat(result):
-    value, gradients = result
-    return [value, *(gradients if isinstance(gradients, tuple) else (gradients,))]
 
 
 def regression(module, stats):
@@ -45,7 +30,7 @@ def test_negative_binomial_regression(benchmark):
     counts = rng.negative_binomial(2, 0.3, rows).astype(float)
     arguments = (np.array([1.0, 0.2, -0.1, 0.3, 0.0]), np.array(0.5), x, counts)
     theirs = jax and regression(jax.numpy, jax.scipy.stats)
-    ours, peers = pair(regression(np, fg.stats), theirs, arguments, (0, 1))
+    ours, peers = slopes_by_both(regression(np, fg.stats), theirs, arguments, (0, 1))
     compare(benchmark, f"negative-binomial regression of {rows:,} rows", ours, peers, {"jax.jit": 0.3})
 
 
@@ -64,5 +49,5 @@ def test_multivariate_normal(benchmark):
     d, n = 10, 1000
     arguments = (rng.normal(size=d), rng.normal(size=(d, d)), rng.normal(size=(n, d)))
     theirs = jax and multivariate_normal(jax.numpy, jax.scipy.stats)
-    ours, peers = pair(multivariate_normal(np, fg.stats), theirs, arguments, (0, 1))
+    ours, peers = slopes_by_both(multivariate_normal(np, fg.stats), theirs, arguments, (0, 1))
     compare(benchmark, f"multivariate normal, {n:,} points of {d}", ours, peers, {"jax.jit": 0.5}, atol=1e-5)

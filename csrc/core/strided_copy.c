@@ -159,7 +159,7 @@ static void move_axis(int64_t *x, int k, int r)
     x[r] = moved;
 }
 
-/* Is a transpose too large for the caches, and does does each of its rows begin a line of the cache? */
+/* Is a transpose too large for the caches, and does each of its rows begin a line of the cache? */
 static int is_streamed(int n, const int64_t *dim, size_t itemsize, const void *y, const int64_t *y_stride)
 {
     int64_t bytes = (int64_t)itemsize;
@@ -171,51 +171,69 @@ static int is_streamed(int n, const int64_t *dim, size_t itemsize, const void *y
     return aligned && bytes >= STREAMED_FROM;
 }
 
-void fg_copy_strided(int ndim, const int64_t *dim, size_t itemsize, void *y, const int64_t *y_stride, const void *x,
-                     const int64_t *x_stride)
+/* What is copied: axes of length d, and their strides in both memories, in elements. */
+typedef struct {
+    int n;
+    int64_t d[FG_MAX_NDIM + 2], ys[FG_MAX_NDIM + 2], xs[FG_MAX_NDIM + 2];
+} axes;
+
+/* Drop axes of length 1, and merge neighbouring axes that a single stride describes in both memories; at least a plane
+ * is left. 0: there are no elements. */
+static int merge_axes(axes *a, int ndim, const int64_t *dim, const int64_t *y_stride, const int64_t *x_stride)
 {
-    /* Drop axes of length 1, and merge neighbouring axes that a single stride describes in both memories. */
-    int64_t d[FG_MAX_NDIM + 2], ys[FG_MAX_NDIM + 2], xs[FG_MAX_NDIM + 2], at[FG_MAX_NDIM + 2] = {0};
     int n = 0;
     for (int i = 0; i < ndim; i++) {
         if (dim[i] == 0)
-            return;
+            return 0;
         if (dim[i] == 1)
             continue;
-        if (n && ys[n - 1] == y_stride[i] * dim[i] && xs[n - 1] == x_stride[i] * dim[i]) {
-            d[n - 1] *= dim[i];
-            ys[n - 1] = y_stride[i];
-            xs[n - 1] = x_stride[i];
-        } else {
-            d[n] = dim[i];
-            ys[n] = y_stride[i];
-            xs[n] = x_stride[i];
-            n++;
-        }
+        if (n && a->ys[n - 1] == y_stride[i] * dim[i] && a->xs[n - 1] == x_stride[i] * dim[i])
+            a->d[--n] *= dim[i];
+        else
+            a->d[n] = dim[i];
+        a->ys[n] = y_stride[i];
+        a->xs[n++] = x_stride[i];
     }
     while (n < 2) {                             /* put axes of length 1 before, up to a plane */
         for (int i = n; i > 0; i--) {
-            d[i] = d[i - 1];
-            ys[i] = ys[i - 1];
-            xs[i] = xs[i - 1];
+            a->d[i] = a->d[i - 1];
+            a->ys[i] = a->ys[i - 1];
+            a->xs[i] = a->xs[i - 1];
         }
-        d[0] = 1;
-        ys[0] = xs[0] = n ? 0 : 1;
+        a->d[0] = 1;
+        a->ys[0] = a->xs[0] = n ? 0 : 1;
         n++;
     }
-    int r = n - 2, c = n - 1, transposed = 0, streamed = 0;
-    if (ys[c] == 1 && xs[c] != 1 && d[c] >= LEAST) {
-        int k = r;
-        while (k >= 0 && !(xs[k] == 1 && d[k] >= LEAST))
-            k--;
-        if (k >= 0) {                           /* the plane of the axes that are consecutive in x and in y */
-            move_axis(d, k, r);
-            move_axis(ys, k, r);
-            move_axis(xs, k, r);
-            transposed = itemsize >= 4;
-            streamed = is_streamed(n, d, itemsize, y, ys);
-        }
-    }
+    a->n = n;
+    return 1;
+}
+
+/* Make the last two axes the plane of those that are consecutive in x and in y, if another axis than the last is so in
+ * x. */
+static int find_transposed_plane(axes *a)
+{
+    int r = a->n - 2, c = a->n - 1, k = r;
+    if (a->ys[c] != 1 || a->xs[c] == 1 || a->d[c] < LEAST)
+        return 0;
+    while (k >= 0 && !(a->xs[k] == 1 && a->d[k] >= LEAST))
+        k--;
+    if (k < 0)
+        return 0;
+    move_axis(a->d, k, r);
+    move_axis(a->ys, k, r);
+    move_axis(a->xs, k, r);
+    return 1;
+}
+
+void fg_copy_strided(int ndim, const int64_t *dim, size_t itemsize, void *y, const int64_t *y_stride, const void *x,
+                     const int64_t *x_stride)
+{
+    axes a;
+    if (!merge_axes(&a, ndim, dim, y_stride, x_stride))
+        return;
+    int64_t at[FG_MAX_NDIM + 2] = {0}, *d = a.d, *ys = a.ys, *xs = a.xs;
+    int found = find_transposed_plane(&a), transposed = found && itemsize >= 4, r = a.n - 2, c = a.n - 1;
+    int streamed = found && is_streamed(a.n, d, itemsize, y, ys);
     char *to = y;
     const char *from = x;
     for (;;) {

@@ -194,6 +194,30 @@ static void NAME(cholesky_vjp)(int64_t n, const ELEMENT *y, ELEMENT *g)
         for (int64_t j = 0; j < i; j++) g[i * n + j] = g[j * n + i] = g[i * n + j] / 2;
 }
 
+/* Exchange line i of n lines, the rows or the columns of y, with line p, which is i or a later one. Lines begin `line`
+ * elements apart, and each has k elements that are `step` apart. */
+INLINE void NAME(exchange_lines)(int64_t n, int64_t i, ELEMENT p, int64_t k, ELEMENT *y, int64_t line, int64_t step)
+{
+#ifdef IN_LANES
+    for (int64_t r = i + 1; r < n; r++) {
+        const MASK here = p == (REAL)r;
+        if (!ANY(here)) continue;
+        for (int64_t c = 0; c < k; c++) {
+            const ELEMENT a = y[i * line + c * step], b = y[r * line + c * step];
+            y[i * line + c * step] = CHOOSE(here, b, a);
+            y[r * line + c * step] = CHOOSE(here, a, b);
+        }
+    }
+#else
+    (void)n;
+    for (int64_t c = 0, r = (int64_t)p; r != i && c < k; c++) {
+        const ELEMENT a = y[i * line + c * step];
+        y[i * line + c * step] = y[r * line + c * step];
+        y[r * line + c * step] = a;
+    }
+#endif
+}
+
 /* f holds the transpose of A, which Gaussian elimination with partial pivoting overwrites as kernels.h says. */
 static void NAME(lu)(int64_t n, ELEMENT *f)
 {
@@ -206,23 +230,7 @@ static void NAME(lu)(int64_t n, ELEMENT *f)
             p = CHOOSE(larger, (ELEMENT){0} + (REAL)r, p);
         }
         f[n * n + j] = p;
-#ifdef IN_LANES
-        for (int64_t r = j + 1; r < n; r++) {
-            const MASK here = p == (REAL)r;
-            if (!ANY(here)) continue;
-            for (int64_t c = 0; c < n; c++) {
-                const ELEMENT a = f[c * n + j], b = f[c * n + r];
-                f[c * n + j] = CHOOSE(here, b, a);
-                f[c * n + r] = CHOOSE(here, a, b);
-            }
-        }
-#else
-        for (int64_t c = 0, r = (int64_t)p; r != j && c < n; c++) {
-            const ELEMENT a = f[c * n + j];
-            f[c * n + j] = f[c * n + r];
-            f[c * n + r] = a;
-        }
-#endif
+        NAME(exchange_lines)(n, j, p, n, f, 1, n);
         const ELEMENT pivot = CHOOSE(fj[j] == 0, (ELEMENT){0} + 1, fj[j]);     /* below a pivot of 0 all are 0 */
         SIMD
         for (int64_t r = j + 1; r < n; r++) fj[r] /= pivot;
@@ -282,23 +290,7 @@ static void NAME(exchange)(int64_t n, int64_t k, int back, const ELEMENT *p, ELE
 {
     for (int64_t count = 0; count < n; count++) {
         const int64_t i = back ? n - 1 - count : count;
-#ifdef IN_LANES
-        for (int64_t r = i + 1; r < n; r++) {
-            const MASK here = p[i] == (REAL)r;
-            if (!ANY(here)) continue;
-            for (int64_t c = 0; c < k; c++) {
-                const ELEMENT a = y[i * k + c], b = y[r * k + c];
-                y[i * k + c] = CHOOSE(here, b, a);
-                y[r * k + c] = CHOOSE(here, a, b);
-            }
-        }
-#else
-        for (int64_t c = 0, r = (int64_t)p[i]; r != i && c < k; c++) {
-            const ELEMENT a = y[i * k + c];
-            y[i * k + c] = y[r * k + c];
-            y[r * k + c] = a;
-        }
-#endif
+        NAME(exchange_lines)(n, i, p[i], k, y, k, 1);
     }
 }
 

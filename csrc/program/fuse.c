@@ -361,8 +361,8 @@ static void take_products(const fg_program *p, group *g)
 }
 
 /* ---- forming groups ---------------------------------------------------------------------------------------------- */
-/* Begin a group of `elements` elements with a flat step, or with one that reduces rows of `width` elements (0: it is
- * flat). */
+/* Begin a group with a flat step, or with one that reduces rows of `width` elements (0: it is flat). Returns how many
+ * elements the group works on. */
 static int64_t begin_group(fg_program *p, const step *first, int64_t width, group *g)
 {
     if (!width)

@@ -76,7 +76,7 @@ def header(f: Function) -> str:
         f"/* {f.of}, as C. Written by fastgrad {f.version}.",
         " *",
         *(f" *   {note}" for note in notes),
-        " * Results, which are written to where these pointers lead; it must not overlap an argument:",
+        " * Results are written to where these pointers lead, which must not overlap an argument:",
         *(f" *   {note}" for note in results),
         " *",
         f" * {memory}",
