@@ -85,6 +85,61 @@ def test_sliced_operands(dtype):
     check(lambda x, w: np.concatenate([x, x], 1)[:3, :, 2:42] @ w[:1, 10:], x, w)  # broadcast along the stack
 
 
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("other", [(70,), (70, 3), (70, 70)], ids=str)
+def test_ndarrays_that_are_stored_transposed(other, dtype):
+    """Such as A.T: its memory is read in its own order, in programs as well, which see later changes of it."""
+    a, x = draw((70, 33), dtype), draw(other, dtype, 1)
+    tolerance = 100 * np.finfo(dtype).eps
+    for f, expected in [(lambda x: a.T @ x, a.T @ x), (lambda x: x.T @ np.asfortranarray(a), x.T @ a)]:
+        np.testing.assert_allclose(f(fg.tensor(x)).numpy(), expected, rtol=tolerance, atol=tolerance)
+        assert f(fg.tensor(x)).dtype == dtype
+        np.testing.assert_allclose(fg.compile(f)(x), expected, rtol=tolerance, atol=tolerance)
+        eager, replayed = fg.jacobian(f)(x), fg.compile(fg.jacobian(f))(x)
+        np.testing.assert_allclose(eager, replayed, rtol=tolerance, atol=tolerance)
+        eye = np.eye(x.size, dtype=dtype).reshape(-1, *x.shape)
+        np.testing.assert_allclose(np.moveaxis([f(e) for e in eye], 0, -1).reshape(eager.shape), eager, rtol=tolerance)
+        mapped = fg.vmap(f)(np.stack([x, 2 * x]))
+        np.testing.assert_allclose(mapped, np.stack([expected, 2 * expected]), rtol=tolerance, atol=2 * tolerance)
+
+
+def test_a_change_of_an_ndarray_after_its_transpose_was_multiplied():
+    a, x = draw((300, 40)), draw((300,), seed=1)
+    t = fg.tensor(x, requires_grad=True)
+    y = fg.sum(a.T @ t)
+    expected = a.sum(axis=1)
+    a[:] = 0
+    y.backward()
+    np.testing.assert_allclose(t.grad.numpy(), expected)
+
+    program = fg.compile(lambda x: a.T @ x)
+    for value in (1.0, 2.0, 3.0):
+        a[:] = value
+        np.testing.assert_allclose(program(x), np.full(40, value * x.sum()))
+
+
+@pytest.mark.parametrize("shape", [(69,), (69, 2), (2, 70, 3), ()], ids=str)
+def test_errors_name_the_shapes_as_they_are_written(shape):
+    a, x = draw((70, 33)), fg.tensor(draw(shape))
+    if shape == (2, 70, 3):
+        np.testing.assert_allclose((a.T @ x).numpy(), a.T @ x.numpy(), rtol=1e-12)
+        return
+    with pytest.raises(ValueError, match=r"matmul.*\(33, 70\)|expected operands with axes"):
+        a.T @ x
+
+
+def test_mixed_dtypes_and_integers_with_an_ndarray_that_is_stored_transposed():
+    a, x = draw((40, 30)), draw((40,), np.float32, 1)
+    y = a.T @ fg.tensor(x)
+    assert y.dtype == np.float64
+    np.testing.assert_allclose(y.numpy(), a.T @ x, rtol=1e-12)
+    counts = np.arange(40)
+    np.testing.assert_allclose((a.T @ fg.tensor(counts)).numpy(), a.T @ counts, rtol=1e-12)
+    np.testing.assert_array_equal(
+        (np.arange(80).reshape(40, 2).T @ fg.tensor(counts)).numpy(), np.arange(80).reshape(40, 2).T @ counts
+    )
+
+
 def test_a_small_part_does_not_keep_what_it_is_part_of_in_memory():
     def f(x, w):
         y = np.tanh(x)

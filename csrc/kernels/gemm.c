@@ -331,26 +331,33 @@ INLINE void NAME(few_vectors)(const fg_product *s, int count, const REAL *v, int
     else NAME(store_first)(c, count, sum);
 }
 
-static void NAME(few)(int64_t n, const void *a_, const void *b_, const void *product, const void *g, void *c_)
+static void NAME(few_stack)(const fg_product *s, int64_t count, const void *a_, int64_t a_step, const void *b_,
+                            int64_t b_step, void *c_, int64_t c_step)
 {
-    (void)n, (void)g;
-    const fg_product *s = product;
     const REAL *a = a_, *b = b_;
     REAL *c = c_;
+#define EACH(call) do for (; count > 0; count--, a += a_step, b += b_step, c += c_step) call; while (0)
     if (s->n == 1 && s->a_row == 1 && s->ldc == 1 && s->m <= W) {
-        NAME(few_vectors)(s, (int)s->m, a, s->a_col, b, s->b_row, c);
+        EACH(NAME(few_vectors)(s, (int)s->m, a, s->a_col, b, s->b_row, c));
         return;
     }
     if (s->m == 1 && s->b_col == 1 && s->n <= W) {
-        NAME(few_vectors)(s, (int)s->n, b, s->b_row, a, s->a_col, c);
+        EACH(NAME(few_vectors)(s, (int)s->n, b, s->b_row, a, s->a_col, c));
         return;
     }
     switch (s->k) {
-#define CASE(K) case K: NAME(few_of)(K, s, a, b, c); break;
+#define CASE(K) case K: EACH(NAME(few_of)(K, s, a, b, c)); break;
         CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6) CASE(7) CASE(8)
 #undef CASE
-    default: NAME(few_of)(s->k, s, a, b, c);
+    default: EACH(NAME(few_of)(s->k, s, a, b, c));
     }
+#undef EACH
+}
+
+static void NAME(few)(int64_t n, const void *a, const void *b, const void *product, const void *g, void *c)
+{
+    (void)n, (void)g;
+    NAME(few_stack)(product, 1, a, 0, b, 0, c, 0);
 }
 
 /* y = A x, plus y if add, for G W short rows of A, lda elements apart, with the sums of tiles: squares of A are transposed

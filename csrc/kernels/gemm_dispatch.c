@@ -98,6 +98,28 @@ void fg_gemm_within(int dtype, fg_gemm_backend by, int ta, int tb, int64_t m, in
         fg_kernels[dtype].gemm->gemm(ta, tb, m, n, k, a, lda, b, ldb, beta, c, ldc);
 }
 
+void fg_gemm_stack(int dtype, fg_gemm_backend by, int ta, int tb, int64_t m, int64_t n, int64_t k, int64_t count,
+                   const void *a, fg_matrices of_a, const void *b, fg_matrices of_b, int beta, void *c,
+                   fg_matrices of_c)
+{
+    if (by == FG_GEMM_TILES && k && fg_is_few(m, n, k)) {
+        const fg_product few = {
+            m, n, k, ta ? 1 : of_a.ld, ta ? of_a.ld : 1, tb ? 1 : of_b.ld, tb ? of_b.ld : 1, of_c.ld, beta, 0};
+        fg_kernels[dtype].gemm->few_stack(&few, count, a, of_a.step, b, of_b.step, c, of_c.step);
+        return;
+    }
+    int64_t itemsize = (int64_t)fg_itemsize(dtype);
+    for (; count > 0; count--) {
+        if (by == FG_GEMM_TILES || by == FG_GEMM_BLAS)
+            fg_gemm_within(dtype, by, ta, tb, m, n, k, a, of_a.ld, b, of_b.ld, beta, c, of_c.ld);
+        else
+            fg_gemm(dtype, by, ta, tb, m, n, k, a, of_a.ld, b, beta, c);
+        a = (const char *)a + of_a.step * itemsize;
+        b = (const char *)b + of_b.step * itemsize;
+        c = (char *)c + of_c.step * itemsize;
+    }
+}
+
 void fg_gemm_rows(const fg_call *c, int64_t from, int64_t rows, void *y)
 {
     const fg_array *a = c->in[0].array, *b = c->in[1].array;

@@ -18,6 +18,12 @@ void fg_gemm(int dtype, fg_gemm_backend by, int ta, int tb, int64_t m, int64_t n
 void fg_gemm_within(int dtype, fg_gemm_backend by, int ta, int tb, int64_t m, int64_t n, int64_t k, const void *a,
                     int64_t lda, const void *b, int64_t ldb, int beta, void *c, int64_t ldc);
 
+/* `count` products, by any kernel, of matrices so many elements apart. */
+typedef struct { int64_t ld, step; } fg_matrices;       /* elements from row to row, and from matrix to matrix */
+void fg_gemm_stack(int dtype, fg_gemm_backend by, int ta, int tb, int64_t m, int64_t n, int64_t k, int64_t count,
+                   const void *a, fg_matrices of_a, const void *b, fg_matrices of_b, int beta, void *c,
+                   fg_matrices of_c);
+
 /* In a program the matrices of a stack may lie within arrays of another order of axes, from which they are not copied
  * (product_layouts.c). Then the operation matmul has these attributes: ta, tb, m, n, k, the number of axes of the stack,
  * their lengths; and of each array, a, b and y: the first element, from row to row, and along each axis of the stack. */

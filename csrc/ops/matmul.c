@@ -72,17 +72,17 @@ static int run_stacks(const fg_call *c, fg_array *y, fg_gemm_backend by, int64_t
         }
     int64_t itemsize = (int64_t)fg_itemsize(y->dtype);
     char *to = y->data, *end = to + y->shape->size * itemsize;
-    /* A stack of dot products is computed along its last axis in one call. */
+    /* The products along the last axis of the stack are computed in one call. */
     int last = ndim - 3;
-    int64_t together = m * n == 1 ? y->shape->dim[last--] : 1;
+    int64_t together = y->shape->dim[last], step_a = stride[0][last], step_b = stride[1][last--];
     for (; to < end; to += together * m * n * itemsize) {
         const char *from_a = (const char *)a->data + at[0] * itemsize,
                    *from_b = (const char *)b->data + at[1] * itemsize;
         if (m * n == 1)
-            fg_kernels[y->dtype].gemm->dots(together, k, from_a, stride[0][last + 1], from_b, stride[1][last + 1],
-                                            c->n_in == 3, to);
+            fg_kernels[y->dtype].gemm->dots(together, k, from_a, step_a, from_b, step_b, c->n_in == 3, to);
         else
-            fg_gemm(y->dtype, by, ta, tb, m, n, k, from_a, ta ? m : k, from_b, c->n_in == 3, to);
+            fg_gemm_stack(y->dtype, by, ta, tb, m, n, k, together, from_a, (fg_matrices){ta ? m : k, step_a}, from_b,
+                          (fg_matrices){tb ? k : n, step_b}, c->n_in == 3, to, (fg_matrices){n, m * n});
         for (int i = last; i >= 0; i--) {
             int done = ++index[i] == y->shape->dim[i];
             for (int j = 0; j < 2; j++)
@@ -109,9 +109,15 @@ static int run_within(const fg_call *c, fg_array *y)
         at[i] = (char *)array[i]->data + place[i][0] * itemsize;
     }
     fg_gemm_backend by = fg_choose_gemm_backend(y->dtype, ta, tb, m, n, k);
+    /* The products along the last axis of the stack, if it has any, are computed in one call. */
+    int last = stack - 1;
+    fg_matrices of[3];
+    for (int i = 0; i < 3; i++)
+        of[i] = (fg_matrices){place[i][1], stack ? place[i][2 + last] : 0};
     for (int axis = 0; axis >= 0;) {
-        fg_gemm_within(y->dtype, by, ta, tb, m, n, k, at[0], place[0][1], at[1], place[1][1], 0, at[2], place[2][1]);
-        for (axis = stack - 1; axis >= 0; axis--) {
+        fg_gemm_stack(y->dtype, by, ta, tb, m, n, k, stack ? dim[last] : 1, at[0], of[0], at[1], of[1], 0, at[2],
+                      of[2]);
+        for (axis = last - 1; axis >= 0; axis--) {
             int done = ++index[axis] == dim[axis];
             for (int i = 0; i < 3; i++)
                 at[i] += place[i][2 + axis] * itemsize * (done ? 1 - dim[axis] : 1);

@@ -3,6 +3,7 @@
  *
  * An instruction that a pass makes superfluous stays in the list, without users, until dead code elimination.
  */
+#include "kernels/gemm_dispatch.h"
 #include "program/passes.h"
 #include "program/steps.h"
 
@@ -324,13 +325,32 @@ static int swaps_last_two(const fg_program *p, const instruction *t)
     return n >= 2 && order[n - 2] == n - 1 && order[n - 1] == n - 2;
 }
 
+/* Let a product, which only transpose t reads, make the result of t: (A B)' = B' A'. Unless a BLAS computes it, whose sums
+ * would differ in the last bits, these are the same. Returns whether it does. */
+static int make_transposed(fg_program *p, instruction *a, instruction *t)
+{
+    int *in = operands_of(p, a), first = in[0], y = a->y;
+    int64_t *flag = attrs_of(p, a), ta = flag[0];
+    const fg_array *product = array_at(p, y);
+    int64_t m = fg_rows_of(product->shape, 0), n = fg_cols_of(product->shape, 0),
+            k = fg_cols_of(array_at(p, first)->shape, (int)ta);
+    if (fg_choose_gemm_backend(product->dtype, (int)ta, (int)flag[1], m, n, k) == FG_GEMM_BLAS && k > 1)
+        return 0;
+    in[0] = in[1];
+    in[1] = first;
+    flag[0] = !flag[1];
+    flag[1] = !ta;
+    a->y = t->y;
+    t->y = y;                                   /* which nothing reads */
+    operands_of(p, t)[0] = a->y;
+    return 1;
+}
+
 int fg_pass_absorb_transposes(fg_program *p)
 {
-    int *maker = malloc((size_t)p->values.n * sizeof *maker + 1);
-    if (!maker)
+    int *maker, *uses;
+    if (!fg_count_uses(p, &maker, &uses))
         return fg_fail(FG_NO_MEMORY, "no memory for a program");
-    for (int v = 0; v < p->values.n; v++)
-        maker[v] = -1;
     for (int k = 0; k < p->instructions.n; k++) {
         instruction *a = &instructions_of(p)[k];
         maker[a->y] = k;
@@ -341,6 +361,12 @@ int fg_pass_absorb_transposes(fg_program *p)
                 operands_of(p, a)[i] = operands_of(p, t)[0];
                 attrs_of(p, a)[i] ^= 1;
             }
+        }
+        int m = a->op == FG_OP_transpose ? maker[operands_of(p, a)[0]] : -1;
+        if (m >= 0 && instructions_of(p)[m].op == FG_OP_matmul && uses[operands_of(p, a)[0]] == 1 &&
+            swaps_last_two(p, a) && make_transposed(p, &instructions_of(p)[m], a)) {
+            maker[a->y] = -1;
+            maker[instructions_of(p)[m].y] = m;
         }
     }
     free(maker);

@@ -458,6 +458,10 @@ def matmul(a, b):
     cdef Tensor left, right
     if not (type(a) is Tensor and type(b) is Tensor and (<Tensor>a).t.array.dtype == (<Tensor>b).t.array.dtype
             and (<Tensor>a).t.array.dtype <= FG_FLOAT64):
+        if is_stored_transposed(a) and has_axes(b, 0, a.shape[1]):
+            return transposed_product(a, b, 0)
+        if is_stored_transposed(b) and has_axes(a, 1, b.shape[0]):
+            return transposed_product(b, a, 1)
         dtype, (a, b) = promoted("matmul", a, b)
         a, b = astype_if(a, dtype), astype_if(b, dtype)
     left, right = a, b
@@ -466,6 +470,36 @@ def matmul(a, b):
         return integer_matmul(left, right)
     check(fg_matmul(left.t, right.t, &y))
     return wrap(y)
+
+
+cdef bint is_stored_transposed(x):
+    """Whether x is an ndarray such as A.T, whose elements are in the order of columns."""
+    return (type(x) is np_ndarray and x.ndim == 2 and x.dtype.char in "fd" and x.dtype.isnative
+            and x.flags.f_contiguous and not x.flags.c_contiguous)
+
+
+cdef bint has_axes(x, int axis, Py_ssize_t length):
+    """Whether x is a matrix, or a vector, with so many elements along an axis: of others an error may tell."""
+    return (type(x) is Tensor or type(x) is np_ndarray) and x.dtype.char in "fd" and (
+        x.ndim == 1 and x.shape[0] == length or x.ndim == 2 and x.shape[axis] == length)
+
+
+cdef Tensor transposed_product(x, other, int k):
+    """x @ other (k = 0) or other @ x (k = 1), where x is stored transposed: a product with a flag, without a copy of x in
+    the order of rows."""
+    cdef fg_tensor operands[2]
+    cdef fg_tensor y
+    cdef int64_t flags[2]
+    cdef Tensor matrix, factor
+    dtype, (stored, right) = promoted("matmul", x.T, other)
+    matrix, factor = astype_if(stored, dtype), astype_if(right, dtype)
+    if other.ndim == 1:
+        factor = reshape(factor, (1, -1) if k else (-1, 1))
+    flags[k], flags[1 - k] = 1, 0
+    operands[k], operands[1 - k] = matrix.t, factor.t
+    check(fg_apply(FG_OP_matmul, 2, operands, 2, flags, &y))
+    product = wrap(y)
+    return reshape(product, (-1,)) if other.ndim == 1 else product
 
 
 cdef Tensor integer_matmul(Tensor a, Tensor b):
