@@ -1,5 +1,5 @@
-"""Products of two matrices that products.py refuses: in tiles of registers, if they are small, else by the kernel. Both
-add in the order of csrc/kernels/gemm.c. What a BLAS may compute is left to the interpreter."""
+"""Products of two matrices that products.py refuses: in tiles of registers up to a middle size, else by the kernel.
+Both add in the order of csrc/kernels/gemm.c. What a BLAS may compute is left to the interpreter."""
 
 from __future__ import annotations
 
