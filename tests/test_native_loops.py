@@ -163,9 +163,10 @@ def test_rows_of_few_elements_are_read_in_whole_vectors():
 # ---- products ----------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 def test_products(dtype):
-    """In tiles, whole or cut off, turned, of copied operands; and by the kernel."""
+    """In tiles, whole or cut off, of several in a row, turned, of copied operands; and by the kernel."""
     sizes = [(32, 16, 4), (32, 3, 16), (16, 3, 32), (4, 16, 32), (7, 9, 11), (13, 64, 5), (40, 30, 20), (5, 33, 6),
-             (13, 1, 20)][dtype == np.float32 :: 2]  # fmt: skip
+             (13, 1, 20), (9, 36, 7), (11, 41, 13), (32, 10, 32), (17, 20, 40), (60, 50, 70),
+             (50, 60, 70)][dtype == np.float32 :: 2]  # fmt: skip
 
     def f(*pairs):
         found = []
@@ -177,6 +178,19 @@ def test_products(dtype):
     args += [RNG.normal(size=s).astype(dtype) for s in ((1, 17, 1), (1, 1, 1))]  # of a stack of one, a dot product
     text = check(f, args, "products", False)
     assert "tile_f" in text and "s->gemm" in text
+
+
+def test_products_of_one_kind_share_a_function():
+    """Compilers would take long for a program that has the text of each."""
+
+    def f(x, *ws):
+        for w in ws:
+            x = np.tanh(x @ w)
+        return [x]
+
+    args = [RNG.normal(size=(6, 20)), *RNG.normal(size=(40, 20, 20))]
+    text = check(f, args, "shared", False)
+    assert text.count("(const double *a, const double *b, double *y)") == 1 and text.count("product0(") == 41
 
 
 def test_a_function_of_a_short_row_that_ends_within_a_vector():

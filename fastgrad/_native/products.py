@@ -9,13 +9,15 @@ ones, of which it computes whole vectors.
 
 from __future__ import annotations
 
+import contextlib
 import math
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from .. import _core
 from .description import Step
 from .maps import lanes
-from .scope import Scope, Unwritten
+from .scope import Scope, Text, Unwritten
 from .steps import elements
 from .tiles import PLAIN
 from .values import Value, c_type, declaration, suffix
@@ -184,18 +186,27 @@ def _call_rows(product: _Product) -> None:
     if any(x.value.single for x in given.values()):
         product.write_rows()
         return
-    kind, start, depth = c_type(product.y.value.dtype), len(text.lines), text.depth
+    named = {name: x.named(name) for name, x in given.items()}
+    addresses = {name: x.value.address for name, x in given.items()}
+    with shared(text, c_type(product.y.value.dtype), addresses):
+        product._replace(a=named["a"], b=named["b"], c=named.get("c"), y=named["y"]).write_rows()
+
+
+@contextlib.contextmanager
+def shared(text: Text, kind: str, addresses: dict[str, str]) -> Iterator[None]:
+    """What is written meanwhile becomes the body of a function, which is called, and which other products of the same
+    text call, too. Its parameters are pointers to elements of a type, at these addresses; y is written to."""
+    start, depth = len(text.lines), text.depth
     text.depth = 1
-    a, b, c, y = product.a.named("a"), product.b.named("b"), product.c and product.c.named("c"), product.y.named("y")
-    product._replace(a=a, b=b, c=c, y=y).write_rows()
+    yield
     body, text.depth = "\n".join(text.lines[start:]), depth
     del text.lines[start:]
-    parameters = ", ".join(f"{'const ' * (name != 'y')}{kind} *{name}" for name in given)
+    parameters = ", ".join(f"{'const ' * (name != 'y')}{kind} *{name}" for name in addresses)
     head = f"static __attribute__((noinline)) void product%d({parameters})\n{{\n{body}\n}}\n\n"
     known = next((i for i, function in enumerate(text.functions) if function == head % i), len(text.functions))
     if known == len(text.functions):
         text.functions.append(head % known)
-    text.line(f"product{known}({', '.join(x.value.address for x in given.values())});")
+    text.line(f"product{known}({', '.join(addresses.values())});")
 
 
 def _turned(scope: Scope, v: int, rows: int, columns: int) -> Value:

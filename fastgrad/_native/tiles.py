@@ -1,16 +1,19 @@
-"""Products of two matrices that products.py refuses: in tiles of registers, if they are small, else by the kernel. Both
-add in the order of csrc/kernels/gemm.c. What a BLAS may compute is left to the interpreter."""
+"""Products of two matrices that products.py refuses: in tiles of registers up to a middle size, else by the kernel.
+Both add in the order of csrc/kernels/gemm.c. What a BLAS may compute is left to the interpreter."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
 
 import numpy as np
 
 from .. import _core
 from .description import Step
-from .scope import Scope, Unwritten
-from .values import Value, declaration, suffix
+from .products import shared
+from .scope import Scope, Text, Unwritten
+from .values import Value, c_type, declaration, suffix
 
-_SMALL = 4096  # multiplications of a product that is written in tiles, at most
+_SMALL = 1 << 16  # multiplications of a product that is written in tiles, at most
 _PANEL = 512  # elements of the second operand that are copied for that, at most
 PLAIN = 2  # attributes of a product whose matrices do not lie within arrays of another layout (gemm_dispatch.h)
 _BLOCK = 192  # a longer common axis is summed in blocks (K_BLOCK in gemm.c)
@@ -67,49 +70,52 @@ def _write_tiles(
     if turned < as_is:  # the transpose of y is op(b)' op(a)'
         m, n, a, b = n, m, b, a
         a_row, a_col, b_row, b_col, c_row, c_col = b_col, b_row, a_col, a_row, c_col, c_row
-    vectors = -(-n // width)
-    whole = vectors * width
-    most = _REGISTERS.get(_core.isa(), 12)
-    if vectors * 2 > most or vectors > (4 if most == 24 else 2):
-        return False
+    whole = -(-n // width) * width
     copies = b_col != 1 or n % width
     if copies and depth * whole > _PANEL:
         return False
-    rows = _height(m, min(most // vectors, _ROWS))
+    most = _REGISTERS.get(_core.isa(), 12)
+    wide = min(whole, width * (4 if most == 24 else 2))  # columns of a tile (V_MAX in tile.h)
+    rows = _height(m, min(most * width // wide, _ROWS))
     is_direct = c_col == 1 and n == whole
     text = scope.text
-    scope.text.include("kernels/products.h")
-    text.open("{")
-    at_b, ldb = b.address, b_row
-    if copies:
-        at_b, ldb = "panel", whole
-        text.line(f"{declaration(c.dtype, 'panel', depth * whole)}{' = {0}' * (n != whole)};")
-        place = _place((("p", b_row), ("j", b_col)))
-        text.line(f"for (int64_t p = 0; p < {depth}; p++)")
-        text.line(f"    for (int64_t j = 0; j < {n}; j++) panel[p * {whole} + j] = {b.at(place)};")
-    if not is_direct:
-        text.line(f"{declaration(c.dtype, 'tile', rows * whole)};")
-    for start, end, height in ((0, m - m % rows, rows), (m - m % rows, m, m % rows)):
-        if start == end:
-            continue
-        row = f"{start}" if end - start == height else "i"
-        if row == "i":
-            text.open(f"for (int64_t i = {start}; i < {end}; i += {height}) {{")
-        at_a = f"{a.address} + {_place(((row, a_row),))}"
-        to = f"{c.address} + {_place(((row, c_row),))}, {c_row}" if is_direct else f"tile, {whole}"
-        add = int(adds and is_direct)
-        text.line(
-            f"tile_{tail}({height}, {vectors}, 0, {depth}, {at_a}, {a_row}, {a_col}, {at_b}, {ldb}, {add}, {to});"
-        )
+    text.include("kernels/products.h")
+    with shared(text, c_type(c.dtype), {"a": a.address, "b": b.address, "y": c.address}):
+        at_b, ldb = "b", b_row
+        if copies:
+            at_b, ldb = "panel", whole
+            text.line(f"{declaration(c.dtype, 'panel', depth * whole)}{' = {0}' * (n != whole)};")
+            text.line(f"for (int64_t p = 0; p < {depth}; p++)")
+            place = _place(("p", b_row), ("j", b_col))
+            text.line(f"    for (int64_t j = 0; j < {n}; j++) panel[p * {whole} + j] = b[{place}];")
         if not is_direct:
-            place = _place(((row, c_row), ("q", c_row), ("j", c_col)))
-            total = f"tile[q * {whole} + j]{f' + {c.at(place)}' * adds}"
-            text.line(f"for (int64_t q = 0; q < {height}; q++)")
-            text.line(f"    for (int64_t j = 0; j < {n}; j++) {c.at(place)} = {total};")
-        if row == "i":
-            text.close()
-    text.close()
+            text.line(f"{declaration(c.dtype, 'tile', rows * wide)};")
+        for column, columns in _loop(text, "k", n, wide):
+            for row, height in _loop(text, "i", m, rows):
+                at_a, from_b = f"a + {_place((row, a_row))}", f"{at_b} + {column}"
+                to = f"y + {_place((row, c_row), (column, 1))}, {c_row}" if is_direct else f"tile, {wide}"
+                shape, add = f"{height}, {-(-columns // width)}, 0, {depth}", int(adds and is_direct)
+                text.line(f"tile_{tail}({shape}, {at_a}, {a_row}, {a_col}, {from_b}, {ldb}, {add}, {to});")
+                if not is_direct:
+                    place = _place((row, c_row), (column, c_col), ("q", c_row), ("j", c_col))
+                    text.line(f"for (int64_t q = 0; q < {height}; q++)")
+                    total = f"tile[q * {wide} + j]{f' + y[{place}]' * adds}"
+                    text.line(f"    for (int64_t j = 0; j < {columns}; j++) y[{place}] = {total};")
     return True
+
+
+def _loop(text: Text, name: str, n: int, step: int) -> Iterator[tuple[str, int]]:
+    """A loop over whole steps of n, if there are several, and what comes after it: for each text that is to be written,
+    the index as C, and how many there are from it on."""
+    rest = n % step
+    if n - rest > step:
+        text.open(f"for (int64_t {name} = 0; {name} < {n - rest}; {name} += {step}) {{")
+        yield name, step
+        text.close()
+    elif n > rest:
+        yield "0", step
+    if rest:
+        yield str(n - rest), rest
 
 
 def _height(m: int, most: int) -> int:
@@ -119,7 +125,7 @@ def _height(m: int, most: int) -> int:
     return even if 2 * even > share else share
 
 
-def _place(terms: tuple[tuple[str, int], ...]) -> str:
+def _place(*terms: tuple[str, int]) -> str:
     """The sum of products of indices and strides, as C."""
     found = [index if stride == 1 else f"{index} * {stride}" for index, stride in terms if index != "0" and stride]
     return " + ".join(found) or "0"
