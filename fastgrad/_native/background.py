@@ -18,8 +18,8 @@ import weakref
 
 from .._core import Program
 from . import cache, compiler
-from .build import make_native
-from .error import CompilerError
+from .build import hold_imports, make_native, release_imports
+from .error import CompilerError, NoCompiler
 
 __all__ = ["make_native", "try_native", "wait", "watch"]
 
@@ -82,18 +82,13 @@ def _work(queue: _Queue) -> None:
             program = queue.waiting.popleft()()
             queue.busy = True
         if program is not None:
-            try:
-                compiler.find()
-            except CompilerError as error:  # which is what show_config tells
-                queue.broken = str(error)
-                program.set_native(None, queue.broken, 0.0, None)
-            else:
-                try_native(program)
+            try_native(program, in_background=True)
             del program
 
 
-def try_native(program: Program) -> None:
-    """Let a program run as native code from now on. If that fails the interpreter goes on, after one warning."""
+def try_native(program: Program, in_background: bool = False) -> None:
+    """Let a program run as native code from now on. If that fails the interpreter goes on, after one warning; of a
+    missing compiler show_config tells, and in the background nobody is warned of that."""
     queue = _queue
     if queue.broken is not None:
         program.set_native(None, queue.broken, 0.0, None)
@@ -102,6 +97,12 @@ def try_native(program: Program) -> None:
         make_native(program)
         queue.failures = 0
         return
+    except NoCompiler as error:
+        reason = str(error)
+        if in_background:
+            queue.broken = reason
+            program.set_native(None, reason, 0.0, None)
+            return
     except CompilerError as error:
         reason = str(error)
         queue.failures += not queue.stopped
@@ -144,6 +145,7 @@ def _stop() -> None:
 
 def _after_fork() -> None:
     """In a child there is no thread that compiles; what waits, waits in the parent."""
+    release_imports()
     _queue.reset()
     compiler.forget_all()
     cache.after_fork()
@@ -151,4 +153,4 @@ def _after_fork() -> None:
 
 atexit.register(_stop)
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
+    os.register_at_fork(before=hold_imports, after_in_parent=release_imports, after_in_child=_after_fork)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .. import _core
-from .error import CompilerError, TimeLimit
+from .error import CompilerError, NoCompiler, TimeLimit
 from .flags import C_FLAGS, ISA_FLAGS
 
 if TYPE_CHECKING:
@@ -79,10 +79,10 @@ def files() -> list[tuple[str, int, int]]:
 
 
 def find() -> Compiler:
-    """$CC, else cc, gcc, clang or the package `ziglang`: the first that runs; CompilerError if none does."""
+    """$CC, else cc, gcc, clang or the package `ziglang`: the first that runs; NoCompiler if none does."""
     found = _find(tuple(files()), os.environ.get("PATH"))
     if isinstance(found, str):
-        raise CompilerError(found)
+        raise NoCompiler(found)
     return found
 
 
