@@ -710,6 +710,8 @@ static int native_run_step(const fg_frame *f, int k)
     return run_step(p, r, s);
 }
 
+static int native_bad_matrix(const char *message) { return fg_fail(FG_BAD_MATRIX, "%s", message); }
+
 static int native_pause(void) { return fg_on_pause ? fg_on_pause() : FG_OK; }
 
 static void native_enter(const fg_frame *f, int k, int i, fg_frame *body)
@@ -732,6 +734,7 @@ static void fill_services(void)
                              .in_step = fg_refused_in_step,
                              .enter = native_enter,
                              .outside = fg_index_outside,
+                             .bad_matrix = native_bad_matrix,
                              .pause = native_pause,
                              .constant = native_constant,
                              .rows = {BOTH(sum_rows), BOTH(max_rows), BOTH(min_rows), BOTH(softmax_rows),
