@@ -71,7 +71,7 @@ def nested(x, a):
         d, rows = fg.scan(inner, c, fg.stack([row, row * 2]), reverse=True)
         return d + np.sum(rows, 0) * 0.1, np.cumsum(d)
 
-    c, ys = fg.scan(outer, np.ones(3), x)
+    c, ys = fg.scan(outer, np.ones(9), x)
     return np.sum(c**2) + np.sum(ys)
 
 
