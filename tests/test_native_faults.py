@@ -260,6 +260,16 @@ print(os.waitpid(child, 0)[1])
     assert done.stdout == "0\n", done.stderr
 
 
+def test_the_callers_thread_imports_nothing_that_compiles():
+    program = """
+import sys, numpy as np, fastgrad as fg
+fg.compile(np.exp, native="auto")(np.ones(3))
+print([m for m in ("subprocess", "fastgrad._native.build", "fastgrad._native.emit") if m in sys.modules])
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert done.stdout == "[]\n", done.stdout + done.stderr
+
+
 @needs_compiler
 def test_exit_does_not_wait_for_a_compiler(tmp_path):
     version = 'case "$*" in *--version*) echo cc 1.0; exit 0;; esac\n'

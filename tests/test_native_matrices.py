@@ -11,7 +11,7 @@ pytestmark = needs_compiler
 
 
 def matrix(n, dtype=np.float64):
-    """A symmetric positive definite matrix, whose largest elements are not on its diagonal's left: rows change places."""
+    """A symmetric positive definite matrix."""
     a = np.random.default_rng(n).normal(size=(n, n))
     return (a @ a.T + np.eye(n)).astype(dtype)
 

@@ -11,14 +11,14 @@ import atexit
 import collections
 import contextlib
 import os
+import sys
 import threading
 import time
 import warnings
 import weakref
 
 from .._core import Program
-from . import cache, compiler
-from .build import hold_imports, make_native, release_imports
+from . import importing
 from .error import CompilerError, NoCompiler
 
 __all__ = ["make_native", "try_native", "wait", "watch"]
@@ -50,6 +50,14 @@ def watch(program: Program) -> None:
     """Compile a program when its runs have taken long enough."""
     runs = max(2, int(PAYS_AFTER / max(program.work, 1.0)))
     program.count_down(runs, _enqueue)
+
+
+def make_native(program: Program) -> None:
+    """Let a program run as native code from now on; CompilerError if it cannot be compiled."""
+    with importing.lock:
+        from .build import make_native
+
+    make_native(program)
 
 
 def _enqueue(program: Program) -> None:
@@ -139,18 +147,28 @@ def _stop() -> None:
     with _queue.changed:
         _queue.stopped = True
         _queue.changed.notify()
-    compiler.kill_all()
-    cache.remove_workplaces()
+    with importing.lock:
+        _call_of("compiler", "kill_all")
+        _call_of("cache", "remove_workplaces")
+
+
+def _call_of(module: str, function: str) -> None:
+    """Call a function of a module of this package, if that is imported."""
+    found = sys.modules.get(f"{__package__}.{module}")
+    if found is not None:
+        getattr(found, function)()
 
 
 def _after_fork() -> None:
     """In a child there is no thread that compiles; what waits, waits in the parent."""
-    release_imports()
+    _call_of("compiler", "forget_all")
+    _call_of("cache", "after_fork")
+    importing.lock.release()
     _queue.reset()
-    compiler.forget_all()
-    cache.after_fork()
 
 
 atexit.register(_stop)
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=hold_imports, after_in_parent=release_imports, after_in_child=_after_fork)
+    os.register_at_fork(
+        before=importing.lock.acquire, after_in_parent=importing.lock.release, after_in_child=_after_fork
+    )

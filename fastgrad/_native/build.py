@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from .._core import Program
-from . import cache, compiler
+from . import cache, compiler, importing
 from .cache import Native
 from .error import CompilerError, TimeLimit
 
@@ -16,14 +15,9 @@ if TYPE_CHECKING:
     from .emit import Source
 
 
-# A child must not be forked while a thread imports: what this waits for in the child would never be imported.
-_imports = threading.Lock()
-hold_imports, release_imports = _imports.acquire, _imports.release
-
-
 def _imported() -> Callable[[Program], Source]:
     """The function that writes the text; it and what runs a compiler take longer to import than to load a program."""
-    with _imports:
+    with importing.lock:
         import shlex  # noqa: F401
         import shutil  # noqa: F401
         import signal  # noqa: F401
@@ -37,7 +31,7 @@ def _imported() -> Callable[[Program], Source]:
 def native(program: Program) -> tuple[Native, float]:
     """The native code of a program, compiled now unless it was before, and which share of its steps that is;
     CompilerError if it cannot be."""
-    with _imports:
+    with importing.lock:
         short = cache.short_key(program)
     known = cache.linked(short)
     if known is not None:
