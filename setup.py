@@ -39,7 +39,8 @@ BINDING_FLAGS = ["-O2", "-fvisibility=hidden", "-g0", "-DNPY_NO_DEPRECATED_API=N
 # from (csrc/kernels/plain.h).
 NATIVE_HEADERS = ["native.h", "ops.def", "constants.def", "kernels/rows.h", "kernels/texts.h", "kernels/plain.h"]
 NATIVE_HEADERS += ["kernels/halves.h", "kernels/tile.h", "kernels/products.h"]
-NATIVE_HEADERS += ["kernels/linalg.c", "kernels/running.h", "kernels.h", "kernels.def", "optim.def", "integers.def"]
+NATIVE_HEADERS += ["kernels/linalg.c", "kernels/matrices.h", "kernels/running.h"]
+NATIVE_HEADERS += ["kernels.h", "kernels.def", "optim.def", "integers.def"]
 NATIVE_HEADERS += sorted(str(path.relative_to("csrc")) for path in Path("csrc").rglob("vecmath*.h"))
 
 WERROR = os.environ.get("FASTGRAD_WERROR", "0") not in ("", "0")

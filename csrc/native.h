@@ -8,7 +8,7 @@
 
 #include <stdint.h>
 
-enum { FG_NATIVE_VERSION = 6 };     /* of what is in this file */
+enum { FG_NATIVE_VERSION = 7 };     /* of what is in this file */
 
 struct fg_program;
 struct fg_replay;
@@ -33,6 +33,7 @@ typedef struct {
     int (*in_step)(int status, int64_t step);       /* of a failure: tells the step of the loop, too; the status */
     void (*enter)(const fg_frame *, int k, int i, fg_frame *body);  /* of step k: the frame of its body i */
     int (*outside)(const char *name, int64_t index, int64_t at, int64_t length);    /* fg_index_outside */
+    int (*bad_matrix)(const char *message);     /* of a matrix that is refused: the status */
     int (*pause)(void);         /* to be called by loops about every millisecond: signals, and other threads */
     const void *(*constant)(const fg_frame *, int v);       /* the elements of buffer v */
     /* Kernels of float32 and float64: y[rows], or of softmax and log_softmax y[rows][n], from x[rows][n]; y[cols] from

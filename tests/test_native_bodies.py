@@ -65,13 +65,13 @@ def branching(x):
 
 def nested(x, a):
     def inner(c, row):
-        return np.linalg.solve(a + np.eye(3) * 4 + np.diag(c), row + c), c[::-1]
+        return np.linalg.solve(a + np.eye(9) * 4 + np.diag(c), row + c), c[::-1]
 
     def outer(c, row):
         d, rows = fg.scan(inner, c, fg.stack([row, row * 2]), reverse=True)
         return d + np.sum(rows, 0) * 0.1, np.cumsum(d)
 
-    c, ys = fg.scan(outer, np.ones(3), x)
+    c, ys = fg.scan(outer, np.ones(9), x)
     return np.sum(c**2) + np.sum(ys)
 
 
@@ -120,17 +120,16 @@ def called(x):
 A = RNG.normal(size=(9, 9)) / 9
 PROGRAMS = {
     "factored": (fg.value_and_grad(factored, (0, 1)), (A, RNG.normal(size=(5, 9)))),
-    "factored, small": (fg.value_and_grad(factored, (0, 1)), (A[:3, :3], RNG.normal(size=(5, 3)))),
     "factored, float32": (
         fg.value_and_grad(factored, (0, 1)),
-        (A[:3, :3].astype(np.float32), RNG.normal(size=(5, 3)).astype(np.float32)),
+        (A.astype(np.float32), RNG.normal(size=(5, 9)).astype(np.float32)),
     ),
     "wide": (wide, (RNG.normal(size=(20, 20)), RNG.normal(size=(20, 20)))),
     "gradient of wide": (fg.value_and_grad(wide, (0, 1)), (RNG.normal(size=(20, 20)), RNG.normal(size=(20, 20)))),
     "gradient of wider": (fg.value_and_grad(wide, (0, 1)), (RNG.normal(size=(50, 50)), RNG.normal(size=(50, 50)))),
     "wide_while": (wide_while, (RNG.normal(size=300),)),
     "branching": (branching, (RNG.normal(size=9),)),
-    "nested": (fg.value_and_grad(nested, (0, 1)), (RNG.normal(size=(4, 3)), RNG.normal(size=(3, 3)))),
+    "nested": (fg.value_and_grad(nested, (0, 1)), (RNG.normal(size=(4, 9)), RNG.normal(size=(9, 9)))),
     "ordered": (fg.value_and_grad(ordered), (RNG.normal(size=(6, 40)),)),
     "flags": (flags, (RNG.normal(size=100),)),
     "equal_constants": (equal_constants, (RNG.normal(size=9),)),

@@ -237,6 +237,40 @@ print(os.waitpid(child, 0)[1], done)
 
 
 @needs_compiler
+@pytest.mark.skipif(not hasattr(os, "fork") or ADDRESS_SANITIZER, reason="a fork beside a thread is not to be had")
+@pytest.mark.parametrize("seconds", [0, 0.03])
+def test_fork_while_the_thread_imports(seconds, tmp_path):
+    program = f"""
+import os, signal, time, warnings, numpy as np, fastgrad as fg
+from fastgrad._native import background
+warnings.simplefilter("ignore")
+background.PAYS_AFTER = 1.0
+f = fg.compile(lambda x: np.sum(np.exp(x)), native="auto")
+for _ in range(5):
+    f(np.ones(3))
+time.sleep({seconds})
+child = os.fork()
+if child == 0:
+    signal.alarm(30)
+    os._exit(0 if fg.compile(lambda x: x * 3, native=True)(2.0) == 6 else 1)
+print(os.waitpid(child, 0)[1])
+"""
+    environment = {**os.environ, "FASTGRAD_CACHE_DIR": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, env=environment)
+    assert done.stdout == "0\n", done.stderr
+
+
+def test_the_callers_thread_imports_nothing_that_compiles():
+    program = """
+import sys, numpy as np, fastgrad as fg
+fg.compile(np.exp, native="auto")(np.ones(3))
+print([m for m in ("subprocess", "fastgrad._native.build", "fastgrad._native.emit") if m in sys.modules])
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert done.stdout == "[]\n", done.stdout + done.stderr
+
+
+@needs_compiler
 def test_exit_does_not_wait_for_a_compiler(tmp_path):
     version = 'case "$*" in *--version*) echo cc 1.0; exit 0;; esac\n'
     environment = {**os.environ, "CC": script(tmp_path / "cc", version + "sleep 50")}

@@ -15,6 +15,10 @@
 #include <math.h>
 #include <string.h>
 
+#ifndef MATRIX
+#define MATRIX static           /* a function of a single matrix, or of one in each lane */
+#endif
+#ifndef ONE_BY_ONE
 #define INLINE static inline __attribute__((always_inline))
 #if defined __AVX512F__
 enum { VECTOR_BYTES = 64 };
@@ -59,6 +63,8 @@ INLINE vector_f64 root_f64(vector_f64 x)
     return x;
 }
 
+#endif
+
 /* Of single elements. */
 #define MASK int
 #define CHOOSE(mask, a, b) ((mask) ? (a) : (b))
@@ -94,6 +100,7 @@ INLINE vector_f64 root_f64(vector_f64 x)
 #undef SIMD_SUM
 #undef SIMD_SUM_
 
+#ifndef ONE_BY_ONE
 /* Of vectors: the mask of a lane has all bits set or none. */
 #define CHOOSE(mask, a, b) ((ELEMENT)(((mask) & (MASK)(ELEMENT)(a)) | (~(mask) & (MASK)(ELEMENT)(b))))
 #define SIMD
@@ -135,13 +142,14 @@ const fg_linalg_kernels FG_TABLE(fg_linalg)[2] = {
 #include "kernels.def"
     },
 };
+#endif
 
 #else /* ---- once for each type of element ---- */
 
 /* In place of A, of which only the lower triangle is read: L, with zeros above. Returns where the matrix is not
  * positive definite. The rows of L^T are computed above the diagonal; multiples of each are subtracted from those
  * below it. */
-static MASK NAME(cholesky)(int64_t n, ELEMENT *x)
+MATRIX MASK NAME(cholesky)(int64_t n, ELEMENT *x)
 {
     MASK failed = {0};
     for (int64_t i = 0; i < n; i++)
@@ -169,7 +177,7 @@ static MASK NAME(cholesky)(int64_t n, ELEMENT *x)
 }
 
 /* In place of the cotangent of L, of which only the lower triangle is read: the symmetric cotangent of A. */
-static void NAME(cholesky_vjp)(int64_t n, const ELEMENT *y, ELEMENT *g)
+MATRIX void NAME(cholesky_vjp)(int64_t n, const ELEMENT *y, ELEMENT *g)
 {
     for (int64_t j = n - 1; j >= 0; j--) {
         const ELEMENT *yj = y + j * n, d = yj[j];
@@ -219,7 +227,7 @@ INLINE void NAME(exchange_lines)(int64_t n, int64_t i, ELEMENT p, int64_t k, ELE
 }
 
 /* f holds the transpose of A, which Gaussian elimination with partial pivoting overwrites as kernels.h says. */
-static void NAME(lu)(int64_t n, ELEMENT *f)
+MATRIX void NAME(lu)(int64_t n, ELEMENT *f)
 {
     for (int64_t j = 0; j < n; j++) {
         ELEMENT *fj = f + j * n, best = CHOOSE(fj[j] < 0, -fj[j], fj[j]), p = (ELEMENT){0} + (REAL)j;
@@ -244,7 +252,7 @@ static void NAME(lu)(int64_t n, ELEMENT *f)
 }
 
 /* Solve op(A) Y = B for a triangular A, in place of B: row by row, or, of the transpose, column by column. */
-static void NAME(triangular)(int64_t n, int64_t k, int how, const ELEMENT *a, ELEMENT *y)
+MATRIX void NAME(triangular)(int64_t n, int64_t k, int how, const ELEMENT *a, ELEMENT *y)
 {
     const int lower = (how & FG_LOWER) != 0, transposed = (how & FG_TRANSPOSED) != 0;
     const int64_t step = lower != transposed ? 1 : -1;
@@ -286,7 +294,7 @@ static void NAME(triangular)(int64_t n, int64_t k, int how, const ELEMENT *a, EL
 }
 
 /* Exchange rows of y as the factorization did, or back again. */
-static void NAME(exchange)(int64_t n, int64_t k, int back, const ELEMENT *p, ELEMENT *y)
+MATRIX void NAME(exchange)(int64_t n, int64_t k, int back, const ELEMENT *p, ELEMENT *y)
 {
     for (int64_t count = 0; count < n; count++) {
         const int64_t i = back ? n - 1 - count : count;
@@ -295,7 +303,7 @@ static void NAME(exchange)(int64_t n, int64_t k, int back, const ELEMENT *p, ELE
 }
 
 /* In place of B, by a triangular matrix or by factors of a matrix. */
-static void NAME(solve)(int64_t n, int64_t k, int how, const ELEMENT *a, ELEMENT *y)
+MATRIX void NAME(solve)(int64_t n, int64_t k, int how, const ELEMENT *a, ELEMENT *y)
 {
     if (how & FG_BY_CHOLESKY) {
         NAME(triangular)(n, k, FG_LOWER, a, y);
@@ -312,6 +320,23 @@ static void NAME(solve)(int64_t n, int64_t k, int how, const ELEMENT *a, ELEMENT
         NAME(triangular)(n, k, FG_LOWER | FG_TRANSPOSED, a, y);
     }
 }
+
+#ifndef IN_LANES
+/* The sign of the determinant of a matrix with these factors, and the logarithm of its absolute value. */
+MATRIX void NAME(slogdet)(int64_t n, const REAL *f, REAL *y)
+{
+    REAL sign = 1;
+    double sum = 0;
+    for (int64_t i = 0; i < n; i++) {
+        const REAL d = f[i * n + i];
+        sign = d < 0 ? -sign : d == 0 ? 0 : sign;
+        sign = f[n * n + i] != (REAL)i ? -sign : sign;
+        sum += log(fabs((double)d));
+    }
+    y[0] = sign + 0;                                    /* not -0 */
+    y[1] = (REAL)sum;
+}
+#endif
 
 #ifdef IN_LANES
 /* ---- stacks of matrices: in lanes if they are small, else one by one ----------------------------------------- */
@@ -438,18 +463,7 @@ static void NAME(slogdet_all)(int64_t count, int64_t n, const void *f_, void *y_
 {
     const REAL *f = f_;
     REAL *y = y_;
-    for (int64_t m = 0; m < count; m++, f += (n + 1) * n, y += 2) {
-        REAL sign = 1;
-        double sum = 0;
-        for (int64_t i = 0; i < n; i++) {
-            const REAL d = f[i * n + i];
-            sign = d < 0 ? -sign : d == 0 ? 0 : sign;
-            sign = f[n * n + i] != (REAL)i ? -sign : sign;
-            sum += log(fabs((double)d));
-        }
-        y[0] = sign + 0;                                /* not -0 */
-        y[1] = (REAL)sum;
-    }
+    for (int64_t m = 0; m < count; m++, f += (n + 1) * n, y += 2) PLAIN(slogdet)(n, f, y);
 }
 #endif
 

@@ -364,49 +364,6 @@ static void FN(argsort_of)(int64_t n, int descending, const T *x, int64_t *y, in
     }
 }
 
-/* ---- matrices --------------------------------------------------------------------------------------------------- */
-/* Elements on and below a diagonal, or on and above it, which may be halved; zeros elsewhere. */
-static void FN(triangle_of)(int64_t m, int64_t n, int upper, int64_t diagonal, int halves, const T *x, T *y)
-{
-    for (int64_t i = 0; i < m; i++)
-        for (int64_t j = 0; j < n; j++) {
-            const int64_t above = j - i - diagonal;
-            const T value = x[i * n + j];
-            y[i * n + j] = above == 0 ? (halves ? value / 2 : value) : (above > 0) == (upper != 0) ? value : 0;
-        }
-}
-
-static int FN(cholesky_of)(int64_t n, const T *a, T *y)
-{
-    for (int64_t i = 0; i < n * n; i++) y[i] = a[i];
-    return FN(cholesky)(n, y);
-}
-
-static void FN(cholesky_adjoint_of)(int64_t n, const T *y, const T *g, T *gx)
-{
-    for (int64_t i = 0; i < n * n; i++) gx[i] = g[i];
-    FN(cholesky_vjp)(n, y, gx);
-}
-
-static void FN(lu_of)(int64_t n, const T *a, T *f)
-{
-    for (int64_t i = 0; i < n; i++)
-        for (int64_t j = 0; j < n; j++) f[j * n + i] = a[i * n + j];
-    FN(lu)(n, f);
-}
-
-static void FN(solve_of)(int64_t n, int64_t k, int how, const T *a, const T *b, T *y)
-{
-    for (int64_t i = 0; i < n * k; i++) y[i] = b[i];
-    FN(solve)(n, k, how, a, y);
-}
-
-/* Whether no element of the diagonal is 0. */
-static int FN(is_regular)(int64_t n, const T *a)
-{
-    for (int64_t i = 0; i < n; i++)
-        if (a[i * (n + 1)] == 0) return 0;
-    return 1;
-}
+#include "matrices.h"
 
 #endif

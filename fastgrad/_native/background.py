@@ -11,15 +11,15 @@ import atexit
 import collections
 import contextlib
 import os
+import sys
 import threading
 import time
 import warnings
 import weakref
 
 from .._core import Program
-from . import cache, compiler
-from .build import make_native
-from .error import CompilerError
+from . import importing
+from .error import CompilerError, NoCompiler
 
 __all__ = ["make_native", "try_native", "wait", "watch"]
 
@@ -52,6 +52,14 @@ def watch(program: Program) -> None:
     program.count_down(runs, _enqueue)
 
 
+def make_native(program: Program) -> None:
+    """Let a program run as native code from now on; CompilerError if it cannot be compiled."""
+    with importing.lock:
+        from .build import make_native
+
+    make_native(program)
+
+
 def _enqueue(program: Program) -> None:
     """Called by a run, when a program's count is down."""
     queue = _queue
@@ -82,18 +90,13 @@ def _work(queue: _Queue) -> None:
             program = queue.waiting.popleft()()
             queue.busy = True
         if program is not None:
-            try:
-                compiler.find()
-            except CompilerError as error:  # which is what show_config tells
-                queue.broken = str(error)
-                program.set_native(None, queue.broken, 0.0, None)
-            else:
-                try_native(program)
+            try_native(program, in_background=True)
             del program
 
 
-def try_native(program: Program) -> None:
-    """Let a program run as native code from now on. If that fails the interpreter goes on, after one warning."""
+def try_native(program: Program, in_background: bool = False) -> None:
+    """Let a program run as native code from now on. If that fails the interpreter goes on, after one warning; of a
+    missing compiler show_config tells, and in the background nobody is warned of that."""
     queue = _queue
     if queue.broken is not None:
         program.set_native(None, queue.broken, 0.0, None)
@@ -102,6 +105,12 @@ def try_native(program: Program) -> None:
         make_native(program)
         queue.failures = 0
         return
+    except NoCompiler as error:
+        reason = str(error)
+        if in_background:
+            queue.broken = reason
+            program.set_native(None, reason, 0.0, None)
+            return
     except CompilerError as error:
         reason = str(error)
         queue.failures += not queue.stopped
@@ -138,17 +147,28 @@ def _stop() -> None:
     with _queue.changed:
         _queue.stopped = True
         _queue.changed.notify()
-    compiler.kill_all()
-    cache.remove_workplaces()
+    with importing.lock:
+        _call_of("compiler", "kill_all")
+        _call_of("cache", "remove_workplaces")
+
+
+def _call_of(module: str, function: str) -> None:
+    """Call a function of a module of this package, if that is imported."""
+    found = sys.modules.get(f"{__package__}.{module}")
+    if found is not None:
+        getattr(found, function)()
 
 
 def _after_fork() -> None:
     """In a child there is no thread that compiles; what waits, waits in the parent."""
+    _call_of("compiler", "forget_all")
+    _call_of("cache", "after_fork")
+    importing.lock.release()
     _queue.reset()
-    compiler.forget_all()
-    cache.after_fork()
 
 
 atexit.register(_stop)
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
+    os.register_at_fork(
+        before=importing.lock.acquire, after_in_parent=importing.lock.release, after_in_child=_after_fork
+    )

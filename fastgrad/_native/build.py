@@ -3,22 +3,40 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from .._core import Program
-from . import cache, compiler
+from . import cache, compiler, importing
 from .cache import Native
 from .error import CompilerError, TimeLimit
+
+if TYPE_CHECKING:
+    from .emit import Source
+
+
+def _imported() -> Callable[[Program], Source]:
+    """The function that writes the text; it and what runs a compiler take longer to import than to load a program."""
+    with importing.lock:
+        import shlex  # noqa: F401
+        import shutil  # noqa: F401
+        import signal  # noqa: F401
+        import subprocess  # noqa: F401
+        import tempfile  # noqa: F401
+
+        from .emit import c_source
+    return c_source
 
 
 def native(program: Program) -> tuple[Native, float]:
     """The native code of a program, compiled now unless it was before, and which share of its steps that is;
     CompilerError if it cannot be."""
-    short = cache.short_key(program)
+    with importing.lock:
+        short = cache.short_key(program)
     known = cache.linked(short)
     if known is not None:
         return known
-    from .emit import c_source  # and the modules that write text, which take longer to import than to load a program
-
+    c_source = _imported()
     chosen = compiler.find()
     source = c_source(program)
     name = cache.key(source.text, chosen)

@@ -32,6 +32,7 @@ from .error import CompilerError
 from .limits import CONSTANT_BYTES
 
 MOST_BYTES = 256 << 20  # that the directory may hold; the files used longest ago go first
+_INCLUDED = (".h", ".def", "linalg.c")  # what the names of headers end with
 _SEAL = 32  # bytes of a hash
 _WORK = "work-"  # what the names of directories begin with in which a compiler works
 _ABANDONED = 3600  # seconds after which that is over
@@ -105,7 +106,7 @@ def is_kept(path: Path) -> bool:
 
 @functools.cache
 def _headers() -> bytes:
-    files = sorted(p for p in _compiler.include_directory().rglob("*") if p.suffix in (".h", ".def"))
+    files = sorted(p for p in _compiler.include_directory().rglob("*") if p.name.endswith(_INCLUDED))
     whole = blake2b(digest_size=32)
     for path in files:
         whole.update(path.read_bytes())
@@ -121,7 +122,7 @@ def _files() -> list[tuple[str, int, int]]:
             for entry in entries:
                 if entry.is_dir():
                     folders.append(entry.path)
-                elif entry.name.endswith((".h", ".def", ".py")):
+                elif entry.name.endswith((*_INCLUDED, ".py")):
                     facts = entry.stat()
                     found.append((entry.path, facts.st_size, facts.st_mtime_ns))
     return sorted(found)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .. import _core
-from .error import CompilerError, TimeLimit
+from .error import CompilerError, NoCompiler, TimeLimit
 from .flags import C_FLAGS, ISA_FLAGS
 
 if TYPE_CHECKING:
@@ -79,10 +79,10 @@ def files() -> list[tuple[str, int, int]]:
 
 
 def find() -> Compiler:
-    """$CC, else cc, gcc, clang or the package `ziglang`: the first that runs; CompilerError if none does."""
+    """$CC, else cc, gcc, clang or the package `ziglang`: the first that runs; NoCompiler if none does."""
     found = _find(tuple(files()), os.environ.get("PATH"))
     if isinstance(found, str):
-        raise CompilerError(found)
+        raise NoCompiler(found)
     return found
 
 
@@ -107,7 +107,7 @@ def run(command: Sequence[str], seconds: float, temporary: Path | None = None) -
     import subprocess
 
     name = shlex.join(command[:3])
-    if _ended:
+    if _processes.ended:
         raise CompilerError(f"{name} is not started, because the process exits")
     environment = {**os.environ, "LC_ALL": "C"}
     environment.pop("LD_PRELOAD", None)  # a library for Python, such as a sanitizer's, is none for the compiler
@@ -124,7 +124,7 @@ def run(command: Sequence[str], seconds: float, temporary: Path | None = None) -
         )
     except (OSError, ValueError) as error:
         raise CompilerError(f"{name} cannot be started: {error}") from None
-    _running.add(process)
+    _processes.running.add(process)
     try:
         with process:
             try:
@@ -136,32 +136,38 @@ def run(command: Sequence[str], seconds: float, temporary: Path | None = None) -
                 kill(process)
                 raise
     finally:
-        _running.discard(process)
+        _processes.running.discard(process)
     text = said.decode(errors="replace")
     if process.returncode:
         raise CompilerError(f"{name} failed with status {process.returncode}: {text[-2000:].strip()}")
     return text
 
 
-_running: set[subprocess.Popen[bytes]] = set()  # compilers under way
-_ended = False  # whether the process is about to exit
+class _Processes:
+    """The compilers under way."""
+
+    def __init__(self) -> None:
+        self.running: set[subprocess.Popen[bytes]] = set()
+        self.ended = False  # whether this process is about to exit
+
+
+_processes = _Processes()
 
 
 def running() -> bool:
-    return bool(_running)
+    return bool(_processes.running)
 
 
 def kill_all() -> None:
     """At exit: end all compilers under way; no more are started."""
-    global _ended
-    _ended = True
-    for process in list(_running):
+    _processes.ended = True
+    for process in list(_processes.running):
         kill(process)
 
 
 def forget_all() -> None:
     """In a child after a fork: the compilers are the parent's."""
-    _running.clear()
+    _processes.running.clear()
 
 
 def kill(process: subprocess.Popen[bytes]) -> None:

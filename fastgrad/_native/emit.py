@@ -15,6 +15,7 @@ from . import lanes, row_groups, tiles
 from .description import Description
 from .element_loops import ElementLoop
 from .loops import LOOPS
+from .matrices import MATRICES
 from .products import matmul
 from .scope import Path, Scope, Text, Unwritten
 from .steps import STEPS
@@ -23,10 +24,10 @@ _HEAD = """\
 #include <math.h>
 #include <string.h>
 
-#include "kernels/halves.h"
+{includes}#include "kernels/halves.h"
 #include "kernels/rows.h"
 #include "native.h"
-{includes}
+
 {functions}int fg_native_program(const fg_frame *f, const fg_services *s);
 int fg_native_program(const fg_frame *f, const fg_services *s)
 {{
@@ -106,7 +107,7 @@ def c_source(program: Program) -> Source:
     description, interpreted = Description(program), dict[Path, set[int]]()
     left: list[str] = []  # the operations of the interpreter's steps
     while True:
-        text = Text(write_steps, {**STEPS, **LOOPS, "matmul": matmul}, interpreted)
+        text = Text(write_steps, {**STEPS, **LOOPS, **MATRICES, "matmul": matmul}, interpreted)
         write_steps(Scope(text, description))
         if not text.failed:
             break
@@ -118,7 +119,7 @@ def c_source(program: Program) -> Source:
     if () in interpreted or late:
         prologue.append("    s->bind(f, 0);")
     if interpreted or text.bodies:
-        prologue.insert(0, "    int status = 0;")
+        prologue = ["    int status = 0;", *(line for line in prologue if line != "    int status = 0;")]
     if not any("s->" in line for line in prologue + text.lines):
         prologue.append("    (void)s;")
     includes = "".join(f'#include "{header}"\n' for header in text.includes)

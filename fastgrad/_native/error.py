@@ -5,5 +5,9 @@ class CompilerError(RuntimeError):
     """A program could not be compiled: there is no compiler, or it failed."""
 
 
+class NoCompiler(CompilerError):
+    """There is no compiler."""
+
+
 class TimeLimit(CompilerError):
     """The compiler took too long."""

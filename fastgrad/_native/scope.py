@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from .. import _core
+from .._core import Program
 from .description import Buffer, Description, Step
 from .limits import CONSTANT_BYTES
 from .values import Value, c_type, declaration, literal, suffix
@@ -111,9 +112,11 @@ class Scope:
         return f"f{self.name}"
 
     def may_fail(self) -> bool:
-        """Whether the interpreter runs a step of the body, or of one within it."""
+        """Whether the interpreter runs a step of the body, or of one within it, or one refuses matrices."""
         n = len(self.path)
-        return any(path[:n] == self.path and groups for path, groups in self.text.interpreted.items())
+        return any(path[:n] == self.path and groups for path, groups in self.text.interpreted.items()) or (
+            not self.is_alone and _refuses(self.description.program)
+        )
 
     def failure(self) -> str:
         """The status of a step that has failed, which tells the iterations of all loops around it."""
@@ -412,6 +415,17 @@ class Block:
     def final(self, j: int, like: Value) -> Value:
         """Where result j is, which is like this value."""
         return part_of(self.place, self.program.result_offset(self.k, j), like.dtype, like.shape)
+
+
+_MAY_REFUSE = {_core.OP_NAMES.index(name) for name in ("cholesky", "factor", "solve", "solve_triangular")}
+
+
+def _refuses(program: Program) -> bool:
+    """Whether a step of a program, or of a body in it, may refuse a matrix."""
+    steps = program.steps()
+    return any(step[0] in _MAY_REFUSE for step in steps) or any(
+        _refuses(body) for k in range(len(steps)) for body in program.bodies(k)
+    )
 
 
 # Rows whose value is no product, and rows that only multiply and divide their operands.

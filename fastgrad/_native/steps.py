@@ -155,7 +155,7 @@ def _rows(scope: Scope, k: int, step: Step) -> None:
         raise Unwritten
     name, result = step.name.removesuffix("_adjoint"), scope.result(step.y)
     which = f"rows{'_adjoint' * (name != step.name)}[FG_ROWS_{name}][{int(x.dtype == np.float64)}]"
-    operands = ", ".join([*(_address(value) for value in values), result.address])
+    operands = ", ".join([*(address(value) for value in values), result.address])
     scope.text.line(f"s->{which}({x.size // x.shape[-1]}, {x.shape[-1]}, {operands});")
 
 
@@ -166,11 +166,11 @@ def _extremum_adjoint(scope: Scope, k: int, step: Step) -> None:
     values = [scope.operand(step, j) for j in range(3)]
     if not x.size or any(value.single and value.size > 1 for value in values):
         raise Unwritten
-    operands = ", ".join([*(_address(value) for value in values), scope.result(step.y).address])
+    operands = ", ".join([*(address(value) for value in values), scope.result(step.y).address])
     scope.text.line(f"s->extremum_adjoint[{int(x.dtype == np.float64)}]({y.size}, {x.size // y.size}, {operands});")
 
 
-def _address(value: Value) -> str:
+def address(value: Value) -> str:
     """The address of an operand, which may be a number that has none."""
     return f"(const {c_type(value.dtype)}[]){{{value.text}}}" if value.single else value.address
 
