@@ -329,7 +329,7 @@ class TrainingStep:
                 found = compiled.try_differentiate(args) or compiled.differentiate(args)
         except Exception as error:  # whatever the loss raises: eagerly it is right, or raises the same
             return replayed.give_up(compiled, error, args)  # type: ignore[no-any-return]
-        return found or replayed.eagerly(args)  # type: ignore[no-any-return]
+        return found or replayed.eagerly(args)
 
     @property
     def named(self) -> Named:
