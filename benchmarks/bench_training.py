@@ -1,6 +1,7 @@
 """Training steps by plain SGD, the loss as a Python float: the digits net, 64-128-10 with tanh and a batch of 64; and
 word2vec, two tables of 200,000 x 64 of which a batch of 512 reads 7 rows for each of its words. Then, by Adam, the
-update alone, epochs of the digits net and a character LSTM; and what `descend` adds to a step."""
+update alone, epochs of the digits net and a character LSTM; what `descend` adds to a step, and what a
+column-major table takes."""
 
 import timeit
 import warnings
@@ -473,6 +474,29 @@ def test_character_lstm(benchmark):
         steps = agreeing(contenders, rtol=1e-3, atol=2e-5)
         compare(benchmark, f"LSTM of {HIDDEN}, sequence {LENGTH}, batch {SEQUENCES}", steps.pop("fastgrad"), steps,
                 {"PyTorch, nn.LSTM": 0.5, "jax.jit": 0.5}, rtol=1e-2)  # fmt: skip
+
+
+# ---- tables whose rows are scattered over memory ---------------------------------------------------------------------
+@pytest.mark.parametrize(("rows", "width"), [(300_000, 20), (100_000, 200)])
+def test_descent_on_a_column_major_table(benchmark, rows, width):
+    """Three epochs on a column-major table, as of a DataFrame, beside those on a row-major one."""
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((rows, width)), rng.standard_normal(rows)
+    columns = np.asfortranarray(x)
+
+    def loss(w, x, y):
+        return fg.mean((x @ w - y) ** 2)
+
+    def descent(table, size):
+        return lambda: fg.descend(loss, np.zeros(width), (table, y), optimizer=fg.optim.SGD(1e-3), epochs=3,
+                                  batch_size=size, seed=0, progress=False)  # fmt: skip
+
+    for size in (32, 128, 256):
+        pairs = [(timeit.timeit(descent(columns, size), number=1), timeit.timeit(descent(x, size), number=1))
+                 for _ in range(5)]  # fmt: skip
+        ratio = float(np.median([slow / fast for slow, fast in pairs]))
+        limit(f"column-major table of {rows} x {width}, batches of {size}", ratio, 1.5, "times the row-major one")
+    benchmark.pedantic(descent(columns, 128), rounds=3)
 
 
 # ---- what descend adds to a step -----------------------------------------------------------------------------------

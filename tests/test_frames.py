@@ -134,6 +134,66 @@ def test_pandas():
         descend((frame, y))
 
 
+def pandas_tables():
+    """What pandas gives for the table X and the column Y: (x, y, the same as arrays)."""
+    pd = pytest.importorskip("pandas")
+    frame, y = pd.DataFrame(X, columns=list("abc")), pd.Series(Y)
+    mixed = frame.assign(a=(3 * frame.a).astype(int), b=frame.b > 0, c=frame.c.astype("float32"))
+    shuffled = frame.sample(frac=1.0, random_state=0)
+    columns = pd.MultiIndex.from_product([["u"], list("abc")])
+    return {
+        "values": (frame.values, y.values, X, Y),
+        "mixed": (mixed, y, mixed.to_numpy(np.float64), Y),
+        "whole numbers that may be missing": ((3 * frame).round().astype("Int64"), y, (3 * X).round(), Y),
+        "two columns of one name": (frame.set_axis(list("aab"), axis=1), y, X, Y),
+        "two levels of names": (frame.set_axis(columns, axis=1), y, X, Y),
+        "another order of rows": (shuffled, y.loc[shuffled.index], X[shuffled.index], Y[shuffled.index]),
+        "every other row": (frame[::2], y[::2], X[::2], Y[::2]),
+        "float32": (frame.astype("float32"), y.astype("float32"), X.astype(np.float32), Y.astype(np.float32)),
+    }
+
+
+def test_tables_of_pandas():
+    for name, (x, y, *arrays) in pandas_tables().items():
+        expected = descend(tuple(arrays), validation_data=tuple(arrays))
+        found = descend((x, y), validation_data=(x, y), metrics={"rows": lambda p, x, y: len(x)})
+        np.testing.assert_allclose(found.history, expected.history, rtol=1e-12, err_msg=name)
+        np.testing.assert_allclose(found.curves["validation_loss"], expected.curves["validation_loss"], rtol=1e-12)
+        batches = ((x[i : i + 5], y[i : i + 5]) for i in range(0, len(x), 5))
+        iterated = descend(batches, epochs=None, batch_size=None)
+        in_order = descend(tuple(arrays), epochs=1, shuffle=False)
+        np.testing.assert_allclose(iterated.history, in_order.history, rtol=1e-12, err_msg=name)
+
+
+def test_dicts_of_columns_of_pandas():
+    pd = pytest.importorskip("pandas")
+    frame = pd.DataFrame(X, columns=list("abc")).assign(y=Y)
+    of_columns = lambda p, batch: loss(p, fg.stack([batch[name] for name in "abc"], 1), batch["y"])
+    found = fg.descend(of_columns, START, dict(frame), optimizer="sgd", epochs=2, batch_size=5, seed=0)
+    np.testing.assert_allclose(found.history, EXPECTED, rtol=1e-12)
+
+
+def test_a_missing_value_of_pandas_is_told():
+    pd = pytest.importorskip("pandas")
+    frame = pd.DataFrame(X, columns=list("abc")).astype("Float64")
+    frame.iloc[3, 2] = pd.NA
+    with pytest.raises(FloatingPointError) as raised:
+        descend((frame, Y))
+    assert "1 numbers of" in "".join(raised.value.__notes__)
+    for bad in (pd.Categorical(["x", "y"] * 12), pd.date_range("2020", periods=24), ["n"] * 24):
+        with pytest.raises(TypeError, match="columns that are not numbers: 'b'"):
+            descend((frame.assign(b=bad), Y))
+
+
+def test_curve_fit_takes_a_column_of_pandas():
+    pd = pytest.importorskip("pandas")
+    pytest.importorskip("scipy")
+    t = np.linspace(0, 2, 20)
+    frame = pd.DataFrame({"t": t, "y": 3 * np.exp(-t) + 1})
+    popt, _ = fg.curve_fit(lambda t, a, b: a * np.exp(-t) + b, frame.t, frame.y)
+    np.testing.assert_allclose(popt, [3, 1], rtol=1e-8)
+
+
 def test_polars():
     pl = pytest.importorskip("polars")
     frame, y = pl.DataFrame(X, schema=list("abc")), pl.Series(Y)

@@ -64,7 +64,7 @@ else:
     result = fg.descend(loss, params, (x, y), optimizer="adam", epochs=3, batch_size=64, seed=1, clip_norm=0.1,
                         callback=callback, progress=False, comm=comm)
     if comm.rank == 0:
-        print(json.dumps({"history": result.history, "message": result.message,
+        print(json.dumps({"history": result.history.tolist(), "message": result.message,
                           "params": {k: np.ravel(v).tolist() for k, v in result.params.items()}}))
 """
 

@@ -564,6 +564,37 @@ def test_rows_of_a_column_major_table_are_copied_once_an_epoch(monkeypatch):
         assert result.history.tolist() == SHUFFLED
 
 
+@pytest.mark.parametrize("told", ["callback", "metrics", "nothing"])
+def test_when_a_column_major_table_is_copied(monkeypatch, told):
+    """At each epoch where functions of the user's are called that may change it, and else once; at the beginning of a
+    descent that reads much of it, and not in one that reads little."""
+    monkeypatch.setattr("fastgrad._train.sources._CACHE_BYTES", 0)
+    copies, copyto = [], np.copyto
+    monkeypatch.setattr("fastgrad._train.sources.np.copyto", lambda *a: (copies.append(0), copyto(*a)))
+    options = {"callback": {"callback": lambda info: None}, "metrics": {"metrics": {"m": lambda p, x, y: 0.0}}}
+    data = np.asfortranarray(X), Y
+    whole = descend(data, epochs=3, batch_size=5, seed=0, **options.get(told, {}))
+    assert whole.history.tolist() == SHUFFLED
+    assert len(copies) == (1 if told == "nothing" else 3)
+    copies.clear()
+    long = np.asfortranarray(np.tile(X, (20, 1))), np.tile(Y, 20)
+    descend(long, steps=4, batch_size=5, seed=0, **options.get(told, {}))
+    assert not copies
+
+
+def test_what_a_callback_changes_is_seen_by_the_next_epoch(monkeypatch):
+    monkeypatch.setattr("fastgrad._train.sources._CACHE_BYTES", 0)
+    found = []
+    for table in (np.asfortranarray(X), np.array(X)):
+
+        def change(info, table=table):
+            if info.step % 5 == 4:  # the last of an epoch
+                table[:] *= 1.5
+
+        found.append(descend((table, Y), epochs=4, batch_size=5, seed=0, callback=change).history.tolist())
+    assert found[0] == found[1] and found[0] != SHUFFLED[:20]
+
+
 def test_gathered_rows_are_those_of_numpy():
     at = np.array([5, 0, 5, 2])
     big = np.arange(7 * 6 * 5.0).reshape(7, 6, 5)

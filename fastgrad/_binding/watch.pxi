@@ -23,7 +23,8 @@ cdef enum:
     SMALL = 1024            # bytes of an array that is compared whole at each call; of a larger one
     PIECE = 256             # so many at each call, at another place each time, in turn all of it; of programs that take
     WORK_PER_PIECE = 1000   # long one more piece for so many nanoseconds of a replay,
-    MOST_AT_ONCE = 1 << 16  # up to so many
+    MOST_AT_ONCE = 1 << 16  # up to so many,
+    GAPS = 32               # and of an array with gaps, of which a piece takes so many times as long, accordingly fewer
     PART = 1                # what a new trace that gives the same program counts after a change of part of live memory,
     WHOLE = 4               # or of all of it;
     CONFIRMED = 8           # from this sum on, changes are passed over:
@@ -41,6 +42,7 @@ cdef struct fg_place:
     char *bytes                 # of an array: a copy of its elements, or of pieces of them hashes
     Py_ssize_t size, pieces, piece  # of an array: the bytes of its elements, how many pieces, and their bytes,
     Py_ssize_t apart, next      # the bytes from one to the next, and which one the next call compares
+    bint has_gaps               # of an array: it does not lie in one piece
     bint differs                # a piece was found that differs
     int confirmed               # of live memory, the sum of WHOLE or PART over new traces that gave the same program,
     int to_pass, passed         # how many changes more calls pass over, and how many they have since the last trace
@@ -196,7 +198,7 @@ cdef class Watch:
             if kind == "array" and not isinstance(holder, Tensor):
                 value = <object><PyObject *>cnp.PyArray_DESCR(<cnp.ndarray>holder)
             p[0] = fg_place(WATCHES[kind], <PyObject *>holder, <PyObject *>key, <PyObject *>value, 0, NULL, NULL, 0, 0,
-                            0, 0, 0, False, 0, 0, 0)
+                            0, 0, 0, False, False, 0, 0, 0)
             if value is ABSENT:
                 p.value = NULL
             self.held.append([holder, key, value])
@@ -237,6 +239,7 @@ cdef class Watch:
         p.bytes = <char *>PyMem_Malloc(p.size if p.kind == WATCHES_ARRAY else p.pieces * sizeof(uint64_t))
         if p.bytes == NULL:
             raise MemoryError("no memory for a copy of an array that a program reads from outside")
+        p.has_gaps = in_one_piece(p) is not <object>p.holder
         return keep(p)
 
     cdef bint is_same(self, int i) except -1:
@@ -275,7 +278,8 @@ cdef class Watch:
                 return False
             if p.kind == WATCHES_ARRAY:
                 return is_as_kept(p, 0)
-            for k in range(self.at_once if self.at_once < p.pieces else p.pieces):
+            k = 1 + self.at_once // GAPS if p.has_gaps else self.at_once
+            for k in range(k if k < p.pieces else p.pieces):
                 if p.differs:
                     break
                 self.compare_next(p)

@@ -79,6 +79,8 @@ def curve_fit(
         raise TypeError(f"curve_fit: expected a function, got {f!r}")
     model, exact = f, jac
     if jac is None:
+        if getattr(xdata, "ndim", None) == 1 and hasattr(xdata, "to_numpy"):
+            xdata = xdata.to_numpy()  # a column of a DataFrame, which would not take the tensors of the parameters
         fitted = _Model(f, compile)
         exact = fitted.jacobian
 

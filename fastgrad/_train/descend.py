@@ -211,6 +211,8 @@ def descend(
     n_steps, n_epochs = positive("steps", steps, sys.maxsize), positive("epochs", epochs, sys.maxsize)
     expected = n_steps if source.per_epoch is None else min(n_steps, n_epochs * source.per_epoch)
     _check_ends(tol, callback, time_limit)
+    if time_limit is None and tol is None:
+        source.expect(expected, is_constant=callback is None and metrics is None)
     no_change = positive("n_iter_no_change", n_iter_no_change, 1)
     validation = Validation(step, loss, table, validation_data, metrics, compile, has_aux, is_weighted, native)
     epoch_end = EpochEnd(step, validation, patience, restore_best, tol, no_change)

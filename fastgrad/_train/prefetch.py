@@ -47,6 +47,9 @@ class PrefetchedSource(Source):
     def _most(self) -> float:
         return self._source._most
 
+    def expect(self, steps: int, is_constant: bool) -> None:
+        self._source.expect(steps, is_constant)
+
     def batches(self) -> Iterator[Batch]:
         self._began = self._source.state()
         self._worker = worker = _Worker(self._source, self._depth)

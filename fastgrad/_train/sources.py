@@ -61,6 +61,10 @@ class Source:
         """The most batches that an epoch can have."""
         return math.inf if self.per_epoch is None else self.per_epoch
 
+    def expect(self, steps: int, is_constant: bool) -> None:
+        """Be told how many batches will be taken at most, as far as that is known, and whether nothing changes the data
+        meanwhile."""
+
     def batches(self) -> Iterator[Batch]:
         raise NotImplementedError
 
@@ -113,11 +117,13 @@ class RowSource(Source):
         if size == n:  # each step reads all of it: arrays that are not contiguous are copied once, not at each step
             arrays = tuple(np.ascontiguousarray(array) if array.flags.aligned else array for array in arrays)
         self._arrays = arrays
-        # Arrays whose rows are scattered over memory are copied at the beginning of each epoch. Before the first copy
-        # an eighth of the rows is read from where they are: a short descent copies nothing.
+        # Arrays whose rows are scattered over memory are copied: at the beginning where that is known to pay, else once
+        # an eighth of the rows was read from where they are, so that a short descent copies nothing.
         self._scattered = [i for i, array in enumerate(arrays) if self._shuffles and _is_scattered(array)]
         self._near: list[np.ndarray] = []  # the copies
         self._n_far = 0  # how many rows were read where they are scattered
+        self._most_far = n // 8
+        self._copies_once = False
         self._random: dict[str, Any] | None = None  # the state of rng that the order of this epoch was drawn from
 
     def batches(self) -> Iterator[Batch]:
@@ -135,7 +141,7 @@ class RowSource(Source):
         for start in range(self.position * size, size * self.per_epoch, size):
             self.position += 1
             if is_far:
-                if self._n_far < n // 8:
+                if self._n_far < self._most_far:
                     self._n_far += size
                 else:
                     arrays, is_far = self._copied_near(), False
@@ -144,13 +150,21 @@ class RowSource(Source):
             else:
                 yield arrays, order[start : start + size]
 
+    def expect(self, steps: int, is_constant: bool) -> None:
+        # A copy takes the time in which a quarter of the rows is read from where they are, or less.
+        rows = steps * self._size
+        self._most_far = 0 if rows >= self._n // 4 else self._n
+        self._copies_once = is_constant
+
     def _copied_near(self) -> tuple[np.ndarray, ...]:
         """The arrays with copies of those whose rows are scattered, as they are now."""
-        if not self._near:
+        is_first = not self._near
+        if is_first:
             self._near = [np.empty(self._arrays[i].shape, self._arrays[i].dtype) for i in self._scattered]
         found = list(self._arrays)
         for i, copy_of_it in zip(self._scattered, self._near):
-            np.copyto(copy_of_it, found[i])
+            if is_first or not self._copies_once:
+                np.copyto(copy_of_it, found[i])
             found[i] = copy_of_it
         return tuple(found)
 

@@ -167,8 +167,10 @@ class TrainingStep:
             if self._ranks is not None:
                 return self._take_on_ranks(self._ranks, batch, rows)
             if self._accumulate > 1:
-                optim.next_update(self.optimizer, self._leaves, self._structure, in_core=False)  # checks the leaves
-                return self._update_eagerly(*self._gradients_in_parts(batch, rows), None)
+                rule = optim.next_update(self.optimizer, self._leaves, self._structure, in_core=True)
+                if rule is not None:
+                    self._complete(rule)
+                return self._update_eagerly(*self._gradients_in_parts(batch, rows), rule)
         optimizer, leaves, structure = self.optimizer, self._leaves, self._structure
         replayed = self._value_and_gradients
         if replayed.failed is not None:
@@ -327,7 +329,7 @@ class TrainingStep:
                 found = compiled.try_differentiate(args) or compiled.differentiate(args)
         except Exception as error:  # whatever the loss raises: eagerly it is right, or raises the same
             return replayed.give_up(compiled, error, args)  # type: ignore[no-any-return]
-        return found or replayed.eagerly(args)  # type: ignore[no-any-return]
+        return found or replayed.eagerly(args)
 
     @property
     def named(self) -> Named:
