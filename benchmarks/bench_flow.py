@@ -130,14 +130,23 @@ def test_carried_integers(benchmark, loop):
     compare(benchmark, what, compiled(1), {"floats only": compiled(1.0)}, {"floats only": 1.2}, operations=STEPS)
 
 
+def test_integer_counter(benchmark):
+    def compiled(zero, one):
+        f = fg.compile(lambda last: fg.while_loop(lambda c: c < last, lambda c: c + one, zero))
+        return lambda: np.asarray(f(type(one)(STEPS)))
+
+    what = "while_loop of an integer counter, a step"
+    compare(benchmark, what, compiled(0, 1), {"a float": compiled(0.0, 1.0)}, {"a float": 1.2}, operations=STEPS)
+
+
 VECTOR = np.array([3, 1, 4, 1, 5])
 STEPS_OF_INTEGERS = {  # a step, by which the same is computed of integers and of floats, and what it starts from
     "counter": (lambda c, one: c + one, 0),
-    "product": (lambda c, one: c * (one + one), 1),
+    "product": (lambda c, one: c * c, 1),
     "limit": (lambda c, one: fg.minimum(c + one, one * 7), 0),
     "quotient": (lambda c, one: (c + 9 * one) // (one + one), 5),
     "choice": (lambda c, one: fg.where(c > one, c - one, c + one), 5),
-    "sum of 5": (lambda c, one: c - c.sum() * one, VECTOR),
+    "sum of 5": (lambda c, one: fg.minimum(c + c.sum() * one, one * 9), VECTOR),
     "maximum of 5": (lambda c, one: c - c.max() * one, VECTOR),
     "vector of 5": (lambda c, one: c + one, VECTOR),
 }

@@ -65,6 +65,24 @@ def test_an_element_that_cannot_be_set_says_why():
     assert v.tolist() == [1, 1, 1]
 
 
+def test_an_ndarray_does_not_take_the_number_of_a_tensor_that_requires_gradients():
+    """Outside of transforms, where ``float`` of it is a number. NumPy asks for an element as ``float`` does."""
+    t = fg.tensor(2.0, requires_grad=True)
+    arrays = [np.zeros(3), np.zeros(3, np.float32), np.zeros(3, int), np.zeros(3, complex), np.zeros((3, 1))[:, 0]]
+    for v in arrays:
+        for x in (t, t * 1, fg.sum(t)):
+            with pytest.raises(TypeError, match=r"^a\[i\] = x: .* write a = fastgrad.asarray\(a\).at\[i\].set\(x\)"):
+                v[1] = x
+            with pytest.raises(TypeError, match=r"^a\[i\] = x: "):
+                v[0] += x
+        assert v.tolist() == [0, 0, 0]
+        v[0], v[1], v[2] = t.item(), float(t), t.detach()
+        assert v.tolist() == [2, 2, 2]
+    kept = {}
+    kept["loss"] = [t]  # what is no array of numbers keeps the tensor
+    assert kept["loss"][0] is t and [float(t), int(t), complex(t), math.sqrt(t)] == [2, 2, 2, math.sqrt(2)]
+
+
 ALL_DTYPES = [np.dtype(c) for c in "?bhilBHILfd"]
 
 

@@ -322,3 +322,21 @@ def test_entropies_whose_sums_overflow():
     big = np.finfo(float).max
     for f, slope in ((fg.special.rel_entr, 20.007184995170291), (fg.special.kl_div, 19.007184995170291)):
         assert abs(fg.grad(lambda a: f(a, 1e300))(big) - slope) < 1e-14 * slope
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("name, unusual", [("gammaln", -0.5), ("gammaln", 0.0), ("ndtri", 0.0), ("ndtri", 1e-30)])
+def test_the_same_bits_beside_an_argument_that_is_not_usual(name, unusual, dtype):
+    """Blocks of positive arguments, or of probabilities that are not tiny, are computed by a shorter loop."""
+    rng, f = np.random.default_rng(0), getattr(special, name)
+    if name == "gammaln":
+        x = [rng.uniform(1e-3, 20, 2000), 10.0 ** rng.uniform(-17, 30, 2000), [0.75, 1, 2, 2.5, 7.5, 8]]
+    else:
+        x = [rng.uniform(1e-6, 1, 2000), 10.0 ** rng.uniform(-17, -1, 2000), 1 - 10.0 ** rng.uniform(-6, -1, 2000)]
+    x = np.concatenate(x).astype(dtype)
+    among = np.insert(x, np.arange(0, x.size, 100), dtype(unusual))
+    keep = np.insert(np.full(x.size, True), np.arange(0, x.size, 100), False)
+    y = f(fg.asarray(x)).numpy()
+    assert np.isfinite(y).all()
+    np.testing.assert_array_equal(f(fg.asarray(among)).numpy()[keep], y)
+    np.testing.assert_array_equal(np.array([f(v).item() for v in x[:50]], dtype), y[:50])

@@ -201,10 +201,27 @@ static NOINLINE void run_in_f64(fg_loop *loop, int64_t n, const float *a, const 
  * kept small: a single element is computed as one of a vector of 64 bytes, and float32 by the loop of float64. */
 #define OWN_LOOP(name, unit, scaled, value) LOOP(name, unit, value)
 #define LONG_LOOP_f64(name, unit, scaled, value)                                                               \
-    LOOP_OF(name##_many, unit, 1, 1, value)                                                                    \
+    LONG_LOOP_OF(PICK(VM_USUAL_##name, ONE_LOOP), PICK_THIRD(VM_USUAL_##name, ~, 0), name, unit, value)        \
     static void FN(name)(int64_t n, const void *a, const void *b, const void *y, const void *g, void *out) {   \
         if (n == 1) FN(run)(FN(name##_many), 1, a, b, y, g, out);                                              \
         else FN(name##_many)(n, a, b, y, g, out);                                                              \
+    }
+#define LONG_LOOP_OF(FORM, usual, name, unit, value) FORM(name, usual, unit, value)
+#define ONE_LOOP(name, usual, unit, value) LOOP_OF(name##_many, unit, 1, 1, value)
+/* Blocks of usual arguments by a loop of their own; of a unary function, which reads x alone. */
+#define USUAL_LOOPS(name, usual, unit, value)                                                                  \
+    LOOP_OF(name##_any, unit, 1, 1, value)                                                                     \
+    LOOP_OF(name##_usual, unit, 1, 1, usual)                                                                   \
+    static NOINLINE void FN(name##_many)(int64_t n, const void *va, const void *b, const void *y,              \
+                                         const void *g, void *vout) {                                          \
+        const T *a = va;                                                                                       \
+        T *out = vout;                                                                                         \
+        for (int64_t i = 0; i < n; i += BLOCK) {                                                               \
+            int64_t m = n - i < BLOCK ? n - i : BLOCK;                                                         \
+            int others = 0;                                                                                    \
+            for (int64_t j = i; j < i + m; j++) others |= !VM_USUAL_TEST_##name(a[j]);                         \
+            (others ? FN(name##_any) : FN(name##_usual))(m, a + i, b, y, g, out + i);                          \
+        }                                                                                                      \
     }
 #define LONG_LOOP_f32(name, unit, scaled, value)                                                               \
     static void FN(name)(int64_t n, const void *a, const void *b, const void *y, const void *g, void *out) {   \
@@ -377,6 +394,9 @@ static void FN(narrow)(int64_t n, const void *x, void *y) { FN(cut)((int)n, x, y
 #undef OWN_LOOP
 #undef LONG_LOOP_f32
 #undef LONG_LOOP_f64
+#undef LONG_LOOP_OF
+#undef ONE_LOOP
+#undef USUAL_LOOPS
 #undef LOOP_OF
 #undef LOOPS
 #undef SOME

@@ -389,7 +389,9 @@ VM_INLINE float vm_log1p_f32(float x) {
 /* log m as hi + lo with a relative error of 2^-64 */
 VM_INLINE vm_dd vm_log_mantissa_dd(double m) {
     double f = m - 1;
-    vm_dd s = vm_dd_divide((vm_dd){f, 0}, vm_fast_two_sum(m > 1 ? m : 1, m > 1 ? 1 : m));
+    vm_dd b = vm_fast_two_sum(m > 1 ? m : 1, m > 1 ? 1 : m); /* s = f / b by the reciprocal of b.hi */
+    double r = 1 / b.hi, q = f * r;
+    vm_dd s = vm_fast_two_sum(q, -(vm_product_rest_f64(q, b.hi, f) + q * b.lo) * r);
     vm_dd z = vm_dd_multiply(s, s);
     double tail = z.hi * VM_P6(z.hi, 0x1.9999999999b3p-2, 0x1.2492492457c46p-2, 0x1.c71c722d867a7p-3,
                                0x1.745ce9d6288d6p-3, 0x1.3b1eeebe698d1p-3, 0x1.0f7fa483d34b2p-3, 0x1.0e455d4685fd4p-3);
@@ -550,6 +552,13 @@ VM_VIA_F64_2(logaddexp)
 VM_VIA_F64_2(logaddexp2)
 VM_VIA_F64_2(xlogy)
 VM_VIA_F64_2(xlog1py)
+
+/* Loops that have a shorter form for the arguments of which VM_USUAL_TEST_<loop> is true, as most are: its values have
+ * the same bits, without what only the others need. */
+#define VM_USUAL_gammaln_loop ~, USUAL_LOOPS, vm_gammaln_usual(x)
+#define VM_USUAL_TEST_gammaln_loop(x) ((x) > 0x1p-60)
+#define VM_USUAL_ndtri_loop ~, USUAL_LOOPS, vm_ndtri_usual(x)
+#define VM_USUAL_TEST_ndtri_loop(x) (((x) > 0x1p-60) & ((x) < 1))
 
 /* Long functions, of which there are no float32 forms: elementwise.c computes those by its loops of float64. */
 #define VM_LONG_gammaln ~, LONG_LOOP

@@ -21,8 +21,8 @@ VM_INLINE double vm_cospi_tail(double z) {
 }
 
 /* ---- log |gamma(x)| ------------------------------------------------------------------------------------- */
-/* For 0.75 <= x <= 2.5: (x - 1) (x - 2) P / Q, 2^-54 */
-VM_INLINE double vm_gammaln_near(double x) {
+/* For 0.75 <= x <= 2.5: log gamma(x) = (x - 1) (x - 2) P / Q, 2^-54 */
+VM_INLINE vm_dd vm_gammaln_near(double x) { /* P and Q */
     double v = x - 0.5;
     double P = VM_P8(v, 0x1.86bc0612ec3bbp-1, 0x1.026597ff5462bp+2, 0x1.03a575db8404bp+3, 0x1.f49958155f18p+2,
                      0x1.e397695b794f5p+1, 0x1.c078810fab266p-1, 0x1.5d5a5c02746c1p-4, 0x1.4a3ff2c68a5ccp-9,
@@ -30,34 +30,41 @@ VM_INLINE double vm_gammaln_near(double x) {
     double Q = VM_P8(v, 0x1p+0, 0x1.837a4bccb2381p+2, 0x1.ca1df94ed662dp+3, 0x1.0dd1b03c4ed22p+4,
                      0x1.50442a754a22fp+3, 0x1.b587979d221c9p+1, 0x1.14296c07cf9adp-1, 0x1.1f86a904dc1dap-5,
                      0x1.4dad013ab8084p-11);
-    return (x - 1) * (x - 2) * (P / Q);
+    return (vm_dd){P, Q};
 }
 
-/* S in log gamma(x) = (x - 1/2) log x - x + log(2 pi) / 2 + S, for x >= 8: absolute 2^-60 */
-VM_INLINE double vm_stirling(double x) {
-    double r = 1 / x, w = r * r;
+/* S in log gamma(x) = (x - 1/2) log x - x + log(2 pi) / 2 + S, for x = 1 / r >= 8: absolute 2^-60 */
+VM_INLINE double vm_stirling_of(double r) {
+    double w = r * r;
     return r * VM_P6(w, 0x1.5555555555555p-4, -0x1.6c16c16c149f4p-9, 0x1.a01a017dcf9e1p-11, -0x1.38134d4f88969p-11,
                      0x1.b92c33f944339p-11, -0x1.ef8d748ae6ca6p-10, 0x1.4bffc9d89f5aap-8);
 }
 
-/* A step of the recurrence gamma(z) = (z - 1) gamma(z - 1), where z is at least 2.5 */
-#define VM_GAMMA_STEP(z, p) p *= z >= 2.5 ? z - 1 : 1, z -= z >= 2.5 ? 1 : 0;
+VM_INLINE double vm_stirling(double x) { return vm_stirling_of(1 / x); }
+
+/* A step of the recurrence gamma(z) = (z - 1) (z - 2) ... gamma(z - steps), until that is below 2.5. All steps compare
+ * the same z, and z is a sum: from a choice, compilers would conclude which steps are taken, and make a path of each. */
+#define VM_GAMMA_STEP(j) p *= z >= 1.5 + j ? z - j : 1, steps += z >= 1.5 + j ? 1 : 0;
 
 /* For x > 0. The factors of the recurrence are exact; their product's logarithm and what is left are of one sign or do
- * not cancel. */
+ * not cancel. One division serves both intervals. */
 VM_INLINE double vm_gammaln_positive(double x) {
     int far = x >= 8, small = x < 0.75;
-    double z = small ? x + 1 : far ? 2 : x, p = 1;
-    VM_GAMMA_STEP(z, p) VM_GAMMA_STEP(z, p) VM_GAMMA_STEP(z, p)
-    VM_GAMMA_STEP(z, p) VM_GAMMA_STEP(z, p) VM_GAMMA_STEP(z, p)
+    double z = x + small, steps = 0, p = 1;
+    VM_GAMMA_STEP(1) VM_GAMMA_STEP(2) VM_GAMMA_STEP(3) VM_GAMMA_STEP(4) VM_GAMMA_STEP(5) VM_GAMMA_STEP(6)
+    z -= steps;
+    vm_dd near = vm_gammaln_near(z);
+    double r = (far ? 1 : near.hi) / (far ? x : near.lo);
     vm_dd l = vm_log_dd((far | small) ? x : p), m = vm_fast_two_sum(far ? l.hi : 2, -1);
     vm_dd y = vm_two_product(x - 0.5, m.hi);
-    double rest = y.lo + (x - 0.5) * (m.lo + l.lo) + (0x1.acfe390c97d69p-2 + vm_stirling(far ? x : 8));
+    double rest = y.lo + (x - 0.5) * (m.lo + l.lo) + (0x1.acfe390c97d69p-2 + vm_stirling_of(far ? r : 0.125));
     y.hi = far ? y.hi : small ? -l.hi : l.hi;
-    double sum = y.hi + (far ? rest : (small ? -l.lo : l.lo) + vm_gammaln_near(z));
+    double sum = y.hi + (far ? rest : (small ? -l.lo : l.lo) + (z - 1) * (z - 2) * r);
     sum = y.hi < INFINITY ? sum : INFINITY;
     return x == 0 ? INFINITY : sum;
 }
+
+VM_INLINE double vm_gammaln_usual(double x) { return vm_gammaln_positive(x); } /* for x > 2^-60 */
 
 VM_INLINE double vm_gammaln_f64(double x) {
     double m = fabs(x), r = m - vm_whole(m), s = fabs(r) * vm_sinpi_tail(r * r);
@@ -69,7 +76,7 @@ VM_INLINE double vm_gammaln_f64(double x) {
 }
 
 /* ---- gamma(x) and its reciprocal ----------------------------------------------------------------------------- */
-/* VM_GAMMA_STEP in two doubles: lo gets the rounding errors of the products */
+/* A step gamma(z) = (z - 1) gamma(z - 1) in two doubles: lo gets the rounding errors of the products */
 #define VM_GAMMA_STEP_DD(z, hi, lo)                                                                            \
     f = z >= 2.5 ? z - 1 : 1, y = hi * f, lo = lo * f + vm_product_rest_f64(hi, f, y), hi = y, z -= z >= 2.5 ? 1 : 0;
 

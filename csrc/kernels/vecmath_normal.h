@@ -107,14 +107,14 @@ VM_INLINE double vm_log_ndtr_slope_f64(double x) {
 /* ---- the inverses ---------------------------------------------------------------------------------------------- */
 /* `scale` times the x with ndtr(x) = p, from q = p - 1/2 and l = -log(min(p, 1 - p)), where scale is 1 or sqrt(1/2). Of
  * |q| <= 0.425 the result is sqrt(2 pi) q plus q^3 times a quotient of polynomials of q^2. Beyond, on two intervals, it
- * is sqrt(2 l) less a quotient of polynomials of sqrt(l). The first terms are carried in two parts. The intervals are
- * about those of M. J. Wichura, "Algorithm AS 241: the percentage points of the normal distribution" (1988). */
-VM_INLINE double vm_ndtri_core(double q, double l, int scaled) {
+ * is sqrt(2 l) less a quotient of polynomials of sqrt(l). The first terms are carried in two parts. `usual` says
+ * that l is below 42, where sqrt(l) is on the first. The intervals are about those of M. J. Wichura, "Algorithm AS 241: the percentage points of the normal distribution" (1988). */
+VM_INLINE double vm_ndtri_core(double q, double l, int scaled, int usual) {
     vm_dd root = scaled ? (vm_dd){1, 0} : (vm_dd){2 * VM_SQRT_HALF, 2 * VM_SQRT_HALF_REST};
     vm_dd slope = scaled ? (vm_dd){0x1.c5bf891b4ef6bp+0, -0x1.618f13eb7ca89p-54}
                          : (vm_dd){0x1.40d931ff62706p+1, -0x1.a6a0d6f814637p-53};
-    double r = vm_sqrt_f64(l), rest = -vm_product_rest_f64(r, r, l) / (2 * r);
-    int mid = fabs(q) <= 0.425, near = r < 6.5;
+    double r = vm_sqrt_f64(l), rest = -vm_product_rest_f64(r, r, l) * (double)(0.5f / (float)r);
+    int mid = fabs(q) <= 0.425, near = usual ? 1 : r < 6.5;
     double z = q * q, w = z - 0x1.71eb851eb851fp-3, v = r - (near ? 0x1.9be878fabda0ep+0 : 6.5);
     /* 2^-53 */
     double mid_P = VM_P8(w, 0x1.37fc2a497deaap+2, -0x1.a4a3c990b14c4p+7, 0x1.b8b107be15dfp+11,
@@ -149,20 +149,24 @@ VM_INLINE double vm_ndtri_core(double q, double l, int scaled) {
     return mid ? y : copysign(y, q);
 }
 
+VM_INLINE double vm_ndtri_usual(double x) { /* for 2^-60 < x < 1 */
+    return vm_ndtri_core(x - 0.5, -vm_log_f64(x < 0.5 ? x : 1 - x), 0, 1);
+}
+
 VM_INLINE double vm_ndtri_f64(double x) {
-    double p = x < 0.5 ? x : 1 - x, y = vm_ndtri_core(x - 0.5, -vm_log_f64(p), 0);
+    double p = x < 0.5 ? x : 1 - x, y = vm_ndtri_core(x - 0.5, -vm_log_f64(p), 0, 0);
     y = p == 0 ? x < 0.5 ? -INFINITY : INFINITY : y;
     return p >= 0 ? y : NAN;
 }
 
 VM_INLINE double vm_erfinv_f64(double x) {
-    double p = 1 - fabs(x), y = vm_ndtri_core(0.5 * x, -vm_log_f64(0.5 * p), 1);
+    double p = 1 - fabs(x), y = vm_ndtri_core(0.5 * x, -vm_log_f64(0.5 * p), 1, 0);
     y = fabs(x) < 0x1p-1000 ? x * (1 / VM_TWO_OVER_SQRT_PI) : p == 0 ? copysign(INFINITY, x) : y;
     return p >= 0 ? y : NAN;
 }
 
 VM_INLINE double vm_erfcinv_f64(double x) {
-    double p = x < 1 ? x : 2 - x, y = vm_ndtri_core(0.5 * (1 - x), VM_LN2 - vm_log_f64(p), 1);
+    double p = x < 1 ? x : 2 - x, y = vm_ndtri_core(0.5 * (1 - x), VM_LN2 - vm_log_f64(p), 1, 0);
     y = p == 0 ? x < 1 ? INFINITY : -INFINITY : y;
     return p >= 0 ? y : NAN;
 }

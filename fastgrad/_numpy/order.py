@@ -404,7 +404,8 @@ def quantile(
     a: TensorLike, q: TensorLike, axis: Axis = None, out: Tensor | None = None, overwrite_input: bool = False,
     method: str = "linear", keepdims: bool = False, *, weights: TensorLike | None = None,
 ) -> Tensor:  # fmt: skip
-    """The quantiles of probabilities q along axes; the axes of q come first in the result. nan if an element is nan.
+    """The quantiles of probabilities q along axes; the axes of q come first in the result. nan if an element is nan, or
+    for no elements, as ``median``, where NumPy raises IndexError.
 
     ``method`` is one of NumPy's thirteen, which differ between elements. For a few constant q the elements are found
     without a sort. The gradient goes to the elements beside each place in the order, of equal ones to those that a
