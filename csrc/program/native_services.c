@@ -8,7 +8,7 @@ static void native_bind(const fg_frame *f, int from) { bind_addresses(f->replay,
 
 static int native_run_step(const fg_frame *f, int k) { return fg_replay_run_step(f->program, f->replay, k); }
 
-static int bad_matrix(const char *message) { return fg_fail(FG_BAD_MATRIX, "%s", message); }
+static int native_bad_matrix(const char *message) { return fg_fail(FG_BAD_MATRIX, "%s", message); }
 
 static int native_pause(void) { return fg_on_pause ? fg_on_pause() : FG_OK; }
 
@@ -30,7 +30,7 @@ static void fill_services(void)
                                        .in_step = fg_refused_in_step,
                                        .enter = native_enter,
                                        .outside = fg_index_outside,
-                                       .bad_matrix = bad_matrix,
+                                       .bad_matrix = native_bad_matrix,
                                        .pause = native_pause,
                                        .constant = native_constant,
                                        .rows = {BOTH(sum_rows), BOTH(max_rows), BOTH(min_rows), BOTH(softmax_rows),
