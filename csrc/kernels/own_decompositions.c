@@ -274,16 +274,32 @@ static int shift_of(int64_t n, const double *a, int64_t last, double *shift)
     return 1;
 }
 
-int fg_own_eig(int64_t n, double *a, double *w, double *v, double *z)
+/* One step of the QR iteration with a shift on the block of a in rows first..last. */
+static void step_of_qr(int64_t n, double *a, double *z, int64_t first, int64_t last, double shift)
 {
-    double largest = largest_of(n * n, a);
-    set_identity(n, z);
-    to_hessenberg(n, a, z);
+    double x = a[first * n + first] - shift, y = a[(first + 1) * n + first];
+    for (int64_t k = first; k < last; k++) {
+        double r = hypot(x, y), c = r > 0 ? x / r : 1, s = r > 0 ? y / r : 0;
+        rotate_both(n, a, k, k > first ? k - 1 : first, 0, c, s, 1);
+        rotate_both(n, a, k, 0, k + 2 < last ? k + 2 : last, c, s, 0);
+        rotate_both(n, z, k, 0, n - 1, c, s, 0);
+        if (k > first)
+            a[(k + 1) * n + k - 1] = 0;
+        if (k + 1 < last) {
+            x = a[(k + 1) * n + k];
+            y = a[(k + 2) * n + k];
+        }
+    }
+}
+
+/* Bring a, which is a Hessenberg matrix, to a triangle. */
+static int to_triangle(int64_t n, double *a, double *z, double least)
+{
     for (int64_t last = n - 1, steps = 0; last > 0;) {
         int64_t first = last;
         for (; first > 0; first--) {
             double *below = a + first * n + first - 1;
-            if (fabs(*below) <= DBL_EPSILON * largest) {
+            if (fabs(*below) <= least) {
                 *below = 0;
                 break;
             }
@@ -300,21 +316,14 @@ int fg_own_eig(int64_t n, double *a, double *w, double *v, double *z)
             return FG_BAD_MATRIX;
         if (steps % 11 == 10)
             shift += fabs(a[last * n + last - 1]);      /* out of a cycle */
-        double x = a[first * n + first] - shift, y = a[(first + 1) * n + first];
-        for (int64_t k = first; k < last; k++) {
-            double r = hypot(x, y), c = r > 0 ? x / r : 1, s = r > 0 ? y / r : 0;
-            rotate_both(n, a, k, k > first ? k - 1 : first, 0, c, s, 1);
-            rotate_both(n, a, k, 0, k + 2 < last ? k + 2 : last, c, s, 0);
-            rotate_both(n, z, k, 0, n - 1, c, s, 0);
-            if (k > first)
-                a[(k + 1) * n + k - 1] = 0;
-            if (k + 1 < last) {
-                x = a[(k + 1) * n + k];
-                y = a[(k + 2) * n + k];
-            }
-        }
+        step_of_qr(n, a, z, first, last, shift);
     }
-    /* Eigenvectors of the triangle, from the last row up, and then of A. */
+    return FG_OK;
+}
+
+/* The eigenvalues and eigenvectors of a triangle, each vector from its last element up. */
+static void vectors_of_triangle(int64_t n, const double *a, double *w, double *v, double least)
+{
     for (int64_t j = 0; j < n; j++) {
         double value = w[j] = a[j * n + j], length = 0;
         for (int64_t i = 0; i < n; i++)
@@ -323,7 +332,6 @@ int fg_own_eig(int64_t n, double *a, double *w, double *v, double *z)
             double sum = 0, gap = a[i * n + i] - value;
             for (int64_t k = i + 1; k <= j; k++)
                 sum += a[i * n + k] * v[k * n + j];
-            double least = fmax(DBL_MIN, DBL_EPSILON * largest);       /* what the iteration took for zero */
             v[i * n + j] = -sum / (fabs(gap) < least ? least : gap);
             double size = fabs(v[i * n + j]);
             for (int64_t k = i; size > 1e100 && k <= j; k++)
@@ -334,6 +342,17 @@ int fg_own_eig(int64_t n, double *a, double *w, double *v, double *z)
         for (int64_t i = 0; i < n; i++)
             v[i * n + j] /= length;
     }
+}
+
+int fg_own_eig(int64_t n, double *a, double *w, double *v, double *z)
+{
+    double least = DBL_EPSILON * largest_of(n * n, a);  /* what the iteration takes for zero */
+    set_identity(n, z);
+    to_hessenberg(n, a, z);
+    int status = to_triangle(n, a, z, least);
+    if (status)
+        return status;
+    vectors_of_triangle(n, a, w, v, fmax(DBL_MIN, least));
     for (int64_t i = 0; i < n; i++) {                   /* Z V, a row of a at a time */
         for (int64_t j = 0; j < n; j++) {
             double sum = 0;

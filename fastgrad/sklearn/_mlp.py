@@ -197,24 +197,39 @@ class _MLP(BaseEstimator):  # type: ignore[misc]
             message = f"{type(self).__name__}: lbfgs did not converge: {found.message}; increase max_iter or max_fun"
             warnings.warn(message, ConvergenceWarning, stacklevel=4)
 
+    def _hold_out(self, x: np.ndarray, target: np.ndarray, weight: np.ndarray | None) -> Any:
+        """The rows to train on, of each of the three, and a list of those that are held out for validation."""
+        parts = [x, target] if weight is None else [x, target, weight]
+        # Classes are divided as in the whole.
+        stratified = target if self.out_activation_ == "softmax" or (
+            self.out_activation_ == "logistic" and self.n_outputs_ == 1
+        ) else None  # fmt: skip
+        parts = train_test_split(
+            *parts, random_state=self._random_state, test_size=self.validation_fraction, stratify=stratified
+        )
+        if len(parts[0]) == 0 or len(parts[1]) < 2:
+            raise ValueError(
+                f"{type(self).__name__}: the validation set is too small; increase validation_fraction or the "
+                "number of rows"
+            )
+        return parts[0], parts[2], None if weight is None else parts[4], parts[1::2]
+
+    def _next_rate(self, optimizer: Any) -> bool:
+        """Set the rate after an epoch; False where the training ends, since neither it nor a smaller rate helps."""
+        if self.learning_rate == "invscaling" and self.solver == "sgd":
+            optimizer.learning_rate = self.learning_rate_init / (self.t_ + 1) ** self.power_t
+        if self._unchanged > self.n_iter_no_change:
+            if self.solver != "sgd" or self.learning_rate != "adaptive" or optimizer.rate <= 1e-6:
+                return False
+            optimizer.learning_rate = optimizer.rate / 5
+            self._unchanged = 0
+        return True
+
     def _fit_by_batches(self, x: np.ndarray, target: np.ndarray, weight: np.ndarray | None, one_epoch: bool) -> None:
         """Epochs of training steps, until the loss or the validation score no longer improves."""
         stops_early, held_out = self._stops_early() and not one_epoch, None
         if stops_early:
-            parts = [x, target] if weight is None else [x, target, weight]
-            # Classes are divided as in the whole.
-            stratified = target if self.out_activation_ == "softmax" or (
-                self.out_activation_ == "logistic" and self.n_outputs_ == 1
-            ) else None  # fmt: skip
-            parts = train_test_split(
-                *parts, random_state=self._random_state, test_size=self.validation_fraction, stratify=stratified
-            )
-            x, target, weight, held_out = parts[0], parts[2], None if weight is None else parts[4], parts[1::2]
-            if len(x) == 0 or len(held_out[0]) < 2:
-                raise ValueError(
-                    f"{type(self).__name__}: the validation set is too small; increase validation_fraction or the "
-                    "number of rows"
-                )
+            x, target, weight, held_out = self._hold_out(x, target, weight)
         batch = (x, target) if weight is None else (x, target, weight)
         n = len(x)
         size = min(200, n) if isinstance(self.batch_size, str) else min(self.batch_size, n)
@@ -256,13 +271,8 @@ class _MLP(BaseEstimator):  # type: ignore[misc]
                     improves = self._follow_score(self._score_of(*held_out))
                     if improves:
                         best = copy.deepcopy((self.coefs_, self.intercepts_))
-                if self.learning_rate == "invscaling" and self.solver == "sgd":
-                    optimizer.learning_rate = self.learning_rate_init / (self.t_ + 1) ** self.power_t
-                if self._unchanged > self.n_iter_no_change:
-                    if self.solver != "sgd" or self.learning_rate != "adaptive" or optimizer.rate <= 1e-6:
-                        break
-                    optimizer.learning_rate = optimizer.rate / 5
-                    self._unchanged = 0
+                if not self._next_rate(optimizer):
+                    break
             else:
                 if not one_epoch:
                     warnings.warn(
