@@ -249,23 +249,20 @@ def push(list results, list inputs, list tangents, bytes how not None, rule):
     return [wrap(p.g[i]) if p.g[i].array != NULL else None for i in range(p.n_y)]
 
 
-def pass_is_short(list results, list inputs, bytes how not None, int64_t most):
+def pass_is_short(list results, list inputs, bytes quick not None, int64_t most):
     """Whether a pass over the operations of the tape through which results depend on watched tensors takes hardly more
-    time than to call them: all are elementwise or have one of ``PUSH_KINDS`` in ``how``, on arrays of at most ``most``
-    elements."""
+    time than to call them: ``quick`` has not 0 for each of them, and their arrays have at most ``most`` elements."""
     cdef _GradientCall p = _GradientCall(results, inputs)
     cdef fg_node **nodes = NULL
     cdef fg_node *n
     cdef int64_t count = 0, i
     cdef int k
     cdef bint short = True
-    if len(how) < FG_N_OPS:
-        raise ValueError(f"pass_is_short: expected {FG_N_OPS} kinds, got {len(how)}")
     try:
         check(fg_tape_between(p.n_y, p.y, p.n, p.wrt, &count, &nodes))
         for i in range(count):
             n = nodes[i]
-            short = short and (n.op < FG_N_ELEMENTWISE or how[n.op] != 0) and n.shape.size <= most
+            short = short and n.op < len(quick) and quick[n.op] != 0 and n.shape.size <= most
             for k in range(n.n_in):
                 short = short and (n.in_[k].saved == NULL or n.in_[k].saved.shape.size <= most)
         return short

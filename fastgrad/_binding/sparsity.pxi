@@ -89,7 +89,9 @@ def entries_of_passes(cnp.ndarray start not None, cnp.ndarray columns not None, 
     if given == NULL:
         raise MemoryError("no memory")
     for k in range(n):
-        given[k] = NULL if held[k] is None else <const double *>cnp.PyArray_DATA(<cnp.ndarray>held[k])
+        given[k] = NULL
+        if held[k] is not None:
+            given[k] = <const double *>cnp.PyArray_DATA(<cnp.ndarray>held[k])
     fg_entries_of_passes(cnp.PyArray_SIZE(places) - 1, <int64_t *>cnp.PyArray_DATA(places),
                          <int32_t *>cnp.PyArray_DATA(indices), <int32_t *>cnp.PyArray_DATA(mine), of_columns,
                          <int>cnp.PyArray_SIZE(between) - 1, <int64_t *>cnp.PyArray_DATA(between), given,

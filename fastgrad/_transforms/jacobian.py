@@ -203,7 +203,7 @@ def elementwise_grad(f: Callable[..., Any], argnums: int | Sequence[int] = 0) ->
 
 def _by_rows(point: Point) -> list[list[Tensor]]:
     """The Jacobian by passes back: a list for each result, with an array for each argument."""
-    rows = vmap_over_basis(point.pull, point.results, point.pass_is_short)
+    rows = vmap_over_basis(point.pull, point.results, point.passes_are_short)
     return [
         [_shaped(part, (*y.shape, *x.shape)) for part, x in zip(parts, point.watched)]
         for y, parts in zip(point.results, _split(rows, point.results))
@@ -212,7 +212,7 @@ def _by_rows(point: Point) -> list[list[Tensor]]:
 
 def _by_columns(point: Point) -> list[list[Tensor]]:
     """The same by passes forward."""
-    columns = vmap_over_basis(point.push, point.watched, point.pass_is_short)
+    columns = vmap_over_basis(point.push, point.watched, point.passes_are_short)
     return [
         [
             _shaped(part.transpose((*range(1, part.ndim), 0)), (*y.shape, *x.shape))

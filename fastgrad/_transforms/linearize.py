@@ -25,7 +25,7 @@ from .arguments import (
     watch_leaves,
 )
 from .grad import no_grad
-from .pushforward import pass_is_short, push
+from .pushforward import passes_are_short, push
 
 __all__ = ["jvp", "linearize", "vjp"]
 
@@ -235,9 +235,9 @@ class Point:
             return found
         return [_core.asarray(np.zeros(y.shape, y.dtype)) if t is None else t for t, y in zip(found, self.results)]
 
-    def pass_is_short(self) -> bool:
-        """Whether a pass that is not recorded or traced takes little time beside that of tracing it."""
-        return not self.recorded and not _core.transforming() and pass_is_short(self.results, self.watched)
+    def passes_are_short(self, n: int) -> bool:
+        """Whether n passes, which are not recorded or traced, take little time beside that of tracing one."""
+        return not self.recorded and not _core.transforming() and passes_are_short(self.results, self.watched, n)
 
     def _with_lineage(self, found: list[Tensor], given: list[Tensor]) -> list[Tensor]:
         """Results of a recorded pass, with the lineage of what was given to it.

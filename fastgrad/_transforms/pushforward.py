@@ -15,7 +15,7 @@ from .._rules import jvp
 from .._rules.jvp import SavedNode
 from .._rules.table import RULES
 
-__all__ = ["pass_is_short", "push"]
+__all__ = ["passes_are_short", "push"]
 
 Tangents = list[Any]  # tensors, and None for zero
 _KINDS: dict[Any, int] = {
@@ -24,7 +24,12 @@ _KINDS: dict[Any, int] = {
     jvp.of_concatenate: _core.PUSH_KINDS["together"],
 }
 _HOW = bytes([_KINDS.get(rules.jvp, 0) for rules in RULES])  # what the core does for these rules
-_SHORT = 1024  # elements of the arrays of a pass that takes hardly more than the calls of its operations
+# Operations that may take long on short arrays: what is called back, and loops.
+_LONG = {_core.OP_NUMBERS[name] for name in ("custom", "numpy", "host_elementwise")} | {
+    row["index"] for row in _core.STRUCTURAL.values() if row["bodies"]
+}
+_QUICK = bytes([op not in _LONG for op in range(len(RULES))])
+_SHORT = 1 << 15  # elements of an array in all passes together that take hardly more than the calls of their operations
 _CHUNK = 1 << 14  # elements that are compared with 0 before it is asked whether one was found
 
 
@@ -42,9 +47,9 @@ def push(
     return by_rules(results, inputs, tangents, recorded, drop_zeros)
 
 
-def pass_is_short(results: list[Tensor], inputs: list[Tensor]) -> bool:
-    """Whether a pass between them, in either direction, takes little time beside that of tracing it."""
-    return _core.pass_is_short(results, inputs, _HOW, _SHORT)
+def passes_are_short(results: list[Tensor], inputs: list[Tensor], n: int) -> bool:
+    """Whether n passes between them, in either direction, take little time beside that of tracing one."""
+    return _core.pass_is_short(results, inputs, _QUICK, _SHORT // n)
 
 
 def by_rules(

@@ -25,7 +25,7 @@ from .transformed import transformed
 
 __all__ = ["vmap"]
 
-_FEW = 4  # so many short passes take less time than a trace of one
+_FEW = 8  # so many short passes take less time than a trace of one
 
 
 def vmap(f: Callable[..., Any], in_axes: Any = 0, out_axes: Any = 0) -> Callable[..., Any]:
@@ -112,17 +112,17 @@ def vmap(f: Callable[..., Any], in_axes: Any = 0, out_axes: Any = 0) -> Callable
 
 
 def vmap_over_basis(
-    f: Callable[[list[Tensor]], list[Tensor]], tensors: list[Tensor], is_short: Callable[[], bool]
+    f: Callable[[list[Tensor]], list[Tensor]], tensors: list[Tensor], are_short: Callable[[int], bool]
 ) -> list[Tensor]:
     """The results of a linear function for each unit vector of the space of these tensors, stacked along a first axis.
 
     The unit vectors of a single tensor are a `Diagonal`, which the passes of elementwise functions never expand.
-    ``is_short``: whether few calls of f, with values and without a record, take less time than a trace of it.
+    ``are_short``: whether so many calls of f, with values and without a record, take less time than a trace of it.
     """
     n = sum([x.size for x in tensors])
     if n == 1:
         return [reshape(y, (1, *y.shape)) for y in f([*map(_core.ones_like, tensors)])]
-    if 1 < n <= _FEW and is_short() and (rows := _one_by_one(f, tensors, n)) is not None:
+    if 1 < n <= _FEW and are_short(n) and (rows := _one_by_one(f, tensors, n)) is not None:
         return rows
     traced = TracedFunction(lambda: [*map(_core.abstract_like, tensors)], f, lambda: [*map(_core.ones_like, tensors)])
     batches: list[Tensor | Diagonal] = []
