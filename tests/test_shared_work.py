@@ -116,7 +116,8 @@ def test_eager_bits_are_the_same_with_any_number_of_threads(name, dtype):
         np.testing.assert_array_equal(EAGER[name](x), expected, err_msg=f"{n} threads")
 
 
-@pytest.mark.parametrize("shape", [(2**18,), (2**18 + 77,), (600, 501), (501, 3, 200), (3, 100_000), (100_000, 3)])
+@pytest.mark.parametrize("shape", [(2**18,), (2**18 + 77,), (600, 501), (501, 3, 200), (3, 100_000), (100_000, 3),
+                                   (9001, 33), (511, 600), (512, 600), (4099, 70), (2, 3000, 50)])  # fmt: skip
 def test_reductions_of_long_operands(shape):
     """Rows, matrices of columns and all elements, against those of one thread, and of NumPy."""
     x = RNG.normal(size=shape)
@@ -128,6 +129,11 @@ def test_reductions_of_long_operands(shape):
             fg.set_num_threads(3)
             np.testing.assert_array_equal(function(fg.tensor(x), axis=axis), expected, err_msg=f"{function} {axis}")
             np.testing.assert_allclose(expected, function(x, axis=axis), rtol=1e-12, atol=1e-11)
+    columns = []
+    for n in (1, 2, 3):
+        fg.set_num_threads(n)
+        columns.append(np.asarray(np.sum(fg.tensor(x.astype(np.float32)), axis=0)))
+        np.testing.assert_array_equal(columns[-1], columns[0], err_msg=f"{n} threads")
     integers = np.arange(x.size).reshape(shape)
     assert np.sum(fg.tensor(integers)).item() == integers.sum()
 
@@ -158,6 +164,44 @@ def test_updates_are_the_same_with_any_number_of_threads(optimizer, clip):
         return step.params["w"]
 
     np.testing.assert_array_equal(train(3), train(1))
+
+
+@pytest.mark.parametrize("place", [0, 150_000, -1])
+def test_a_gradient_that_is_not_finite_is_found_by_any_thread(place):
+    for n in (1, 3):
+        fg.set_num_threads(n)
+        weights = np.ones(LONG.size)
+        step = fg.training_step(lambda p, w: np.sum((p["w"] - 1.0) ** 2 * w), {"w": LONG.copy()}, "sgd")
+        for _ in range(3):
+            step(weights)
+        before = step.params["w"].copy()
+        weights[place] = np.inf
+        with pytest.raises(FloatingPointError, match="w"):
+            step(weights)
+        np.testing.assert_array_equal(step.params["w"], before)
+
+
+def test_the_number_of_threads_changes_while_others_work():
+    """Also by numbers that are refused, while the pool of memory keeps nothing."""
+    f = fg.compile(fg.value_and_grad(lambda x: np.sum(np.tanh(x) * np.exp(-x * x))))
+    table = fg.tensor(RNG.normal(size=(9001, 33)))
+    value, gradient = f(LONG)
+    columns = np.asarray(np.sum(table, axis=0))
+
+    def work(k):
+        for turn in range(30):
+            if k == 0:
+                fg.set_num_threads((1, 2, 5, 10**12)[turn % 4])
+                for number in (0, -3):
+                    with pytest.raises(ValueError, match="set_num_threads"):
+                        fg.set_num_threads(number)
+                continue
+            found = f(LONG)
+            assert found[0] == value
+            np.testing.assert_array_equal(found[1], gradient)
+            np.testing.assert_array_equal(np.sum(table, axis=0), columns)
+
+    in_threads(3, work)
 
 
 def test_threads_that_come_meanwhile_work_alone():

@@ -1,6 +1,7 @@
 /* reductions.c: sums and extrema over axes, and the softmax family over the last axis. */
 #include "fastgrad.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 /* ---- over which axes ---------------------------------------------------------------------------------- */
@@ -50,13 +51,60 @@ static void reduce_range(void *context, int64_t from, int64_t to)
         r->kernel.cols(r->n, r->inner, r->x + o * r->n * r->inner * itemsize, r->y + o * r->inner * itemsize);
 }
 
+/* Columns of a single matrix are summed in the parts to which many rows are halved (kernels.h), whose sums are added as
+ * those of halves are. */
+enum { MOST_LEVELS = 3 };
+typedef struct {
+    const shared_reduction *all;
+    int levels;
+    char *sums;
+} shared_columns;
+
+static void columns_range(void *context, int64_t from, int64_t to)
+{
+    const shared_columns *c = context;
+    const shared_reduction *r = c->all;
+    int64_t bytes = r->inner * (int64_t)fg_itemsize(r->dtype);
+    for (int64_t k = from; k < to; k++) {
+        int64_t n = r->n, at = 0;
+        for (int level = c->levels; level-- > 0;) {
+            int64_t half = FG_SUM_HALF_ROWS(n), upper = k >> level & 1;
+            at += upper ? half : 0;
+            n = upper ? n - half : half;
+        }
+        r->kernel.cols(n, r->inner, r->x + at * bytes, c->sums + k * bytes);
+    }
+}
+
+/* 0: not worth it, or no memory. It is the system's, as a program may run this without the GIL. */
+static int sum_columns_shared(const shared_reduction *r)
+{
+    int levels = 0;
+    while (levels < MOST_LEVELS && r->n >> levels >= 2 * FG_SUM_ROWS)
+        levels++;
+    size_t bytes = (size_t)r->inner * fg_itemsize(r->dtype), parts = (size_t)1 << levels;
+    if (!levels || r->inner < FG_SUM_COLS || fg_threads_limit() < 2)
+        return 0;
+    char *sums = malloc(parts * bytes);
+    if (!sums)
+        return 0;
+    fg_threads_range((int64_t)parts, 1, columns_range, &(shared_columns){r, levels, sums});
+    for (size_t apart = 1; apart < parts; apart *= 2)
+        for (size_t k = 0; k < parts; k += 2 * apart)
+            fg_kernels[r->dtype].elementwise->binary[FG_BINARY_add](r->inner, sums + k * bytes, 1,
+                                                                    sums + (k + apart) * bytes, 1, sums + k * bytes);
+    memcpy(r->y, sums, bytes);
+    free(sums);
+    return 1;
+}
+
 static void reduce_shared(reducer kernel, int dtype, int by_columns, int64_t outer, int64_t n, int64_t inner,
                           const void *x, void *y)
 {
     shared_reduction r = {kernel, dtype, by_columns, n, inner, x, y};
     if (outer * n * inner < FG_SHARED_FROM)
         reduce_range(&r, 0, outer);
-    else
+    else if (outer > 1 || !by_columns || !kernel.is_sum || !sum_columns_shared(&r))
         fg_threads_range(outer, 1 + (FG_SHARED_PART - 1) / (n * inner), reduce_range, &r);
 }
 

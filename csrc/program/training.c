@@ -12,6 +12,7 @@
 
 #include <float.h>
 #include <math.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -98,6 +99,30 @@ static int is_bounded(const fg_call *c)
     return terms <= 1 << 22 && (double)terms * largest_in(a) * largest_in(b) < most / 2;
 }
 
+/* Are all of n elements finite? Long ones are shared among threads. */
+typedef struct {
+    int dtype;
+    const char *x;
+    atomic_int found;           /* something else */
+} shared_check;
+
+static void check_range(void *context, int64_t from, int64_t to)
+{
+    shared_check *c = context;
+    if (!atomic_load_explicit(&c->found, memory_order_relaxed) &&
+        !fg_kernels[c->dtype].optim->all_finite(to - from, c->x + (size_t)from * fg_itemsize(c->dtype)))
+        atomic_store_explicit(&c->found, 1, memory_order_relaxed);
+}
+
+static int are_finite(int dtype, int64_t n, const void *x)
+{
+    if (n < FG_SHARED_FROM)
+        return fg_kernels[dtype].optim->all_finite(n, x);
+    shared_check c = {dtype, x, 0};
+    fg_threads_range(n, FG_SHARED_PART, check_range, &c);
+    return !c.found;
+}
+
 static int is_finite(const fg_program *p, fg_replay *r, int i)
 {
     const buffer *g = gradient(p, i);
@@ -105,7 +130,7 @@ static int is_finite(const fg_program *p, fg_replay *r, int i)
         return 1;
     for (int64_t at = 0, n, size = count_elements(p, r, i); at < size; at += n) {
         n = compute_panel(p, r, i, at);
-        if (!fg_kernels[g->array.dtype].optim->all_finite(n, gradient_address(p, r, i)))
+        if (!are_finite(g->array.dtype, n, gradient_address(p, r, i)))
             return 0;
     }
     return 1;

@@ -92,8 +92,9 @@ def test_nothing_reads_what_was_never_written(sanitized, name):
 
 
 @pytest.mark.parametrize("sanitized", ["thread"], indirect=True)
-def test_threads_do_not_race(sanitized):
-    call(sanitized.linked(sanitized.compiled(HERE / "test_program.c")))
+@pytest.mark.parametrize("name", ["test_core", "test_program"])
+def test_threads_do_not_race(sanitized, name):
+    call(sanitized.linked(sanitized.compiled(HERE / f"{name}.c")))
 
 
 def test_core(compiler):

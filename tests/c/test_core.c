@@ -6,6 +6,8 @@
 #include "fastgrad.h"
 
 #include <math.h>
+#include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -307,6 +309,54 @@ static void test_threads_take_each_element_once(void)
     CHECK(fg_threads_limit() == 1);
 }
 
+static atomic_int goes_on;
+
+static void *change_limit(void *unused)
+{
+    static const int limits[] = {3, 0, 2, 1 << 30, 1, -5};
+    for (size_t k = 0; goes_on; k++) {
+        fg_threads_set_limit(limits[k % (sizeof limits / sizeof *limits)]);
+        if (k % 5 == 0) {
+            fg_threads_enter_library();
+            fg_threads_leave_library();
+        }
+    }
+    return unused;
+}
+
+static void range_within(void *context, int64_t from, int64_t to)
+{
+    fg_threads_range(to - from, 1, count_range, (uint8_t *)context + from);
+}
+
+static void *count_again(void *unused)
+{
+    enum { N = 3000 };
+    for (int turn = 0; turn < 100; turn++) {
+        uint8_t count[N] = {0};
+        fg_threads_range(N, 100, turn % 3 ? count_range : range_within, count);
+        for (int i = 0; i < N; i++)
+            CHECK(count[i] == 1);
+    }
+    return unused;
+}
+
+/* Several callers at once, work within work, and a limit that changes meanwhile. */
+static void test_threads_of_several_callers(void)
+{
+    enum { CALLERS = 3 };
+    pthread_t changer, caller[CALLERS];
+    goes_on = 1;
+    CHECK(!pthread_create(&changer, NULL, change_limit, NULL));
+    for (int i = 0; i < CALLERS; i++)
+        CHECK(!pthread_create(&caller[i], NULL, count_again, NULL));
+    for (int i = 0; i < CALLERS; i++)
+        CHECK(!pthread_join(caller[i], NULL));
+    goes_on = 0;
+    CHECK(!pthread_join(changer, NULL));
+    fg_threads_set_limit(1);
+}
+
 static void test_orders(void)
 {
     static const int64_t ascending[] = {2, 0, 3, 1}, places[] = {1, 2};     /* nan is the largest number */
@@ -467,6 +517,7 @@ int main(void)
         TEST(test_sizes_beyond_all_memory_are_refused),
         TEST(test_the_pool_keeps_what_its_limit_allows),
         TEST(test_threads_take_each_element_once),
+        TEST(test_threads_of_several_callers),
         TEST(test_orders),
         TEST(test_orders_of_long_rows),
 #ifdef WRAP
