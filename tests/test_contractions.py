@@ -276,3 +276,27 @@ REFUSED = [
 def test_what_is_refused(call, error, text):
     with pytest.raises(error, match=text):
         call(fg.tensor(np.arange(6.0).reshape(2, 3)))
+
+
+@pytest.mark.parametrize(
+    ("a", "b"), [((700, 3), (700, 3)), ((700, 3), (3,)), ((1, 3), (700, 3)), ((20, 1, 3), (50, 3))]
+)
+def test_cross_products_of_many_vectors(a, b):
+    """Long ones go another way: values, derivatives in both modes and a replay, against NumPy and short ones."""
+    rng = np.random.default_rng(0)
+    a, b = rng.normal(size=a), rng.normal(size=b)
+    np.testing.assert_array_equal(fg.cross(a, b), np.cross(a, b))
+    np.testing.assert_array_equal(fg.compile(lambda a, b: fg.cross(a, b))(a, b), np.cross(a, b))
+    g = rng.normal(size=np.cross(a, b).shape)
+    f = lambda a, b: fg.sum(fg.cross(a, b) * g)
+    by_a, by_b = np.broadcast_arrays(np.cross(b, g), np.cross(g, a))
+    for gradient in (fg.grad(f, (0, 1)), fg.compile(fg.grad(f, (0, 1)))):
+        for found, whole, x in zip(gradient(a, b), (by_a, by_b), (a, b)):
+            lead = tuple(range(whole.ndim - x.ndim))
+            kept = tuple(i + len(lead) for i, n in enumerate(x.shape) if n == 1)
+            expected = whole.sum(lead + kept, keepdims=True).reshape(x.shape)
+            np.testing.assert_allclose(found, expected, rtol=1e-11, atol=1e-11)
+    found = fg.jvp(fg.cross, (a, b), (2 * a, b + 1))[1]
+    np.testing.assert_allclose(found, np.cross(2 * a, b) + np.cross(a, b + 1), rtol=1e-12, atol=1e-12)
+    moved = fg.cross(np.moveaxis(a, -1, 0), np.moveaxis(b, -1, 0), axisa=0, axisb=0, axisc=0)
+    np.testing.assert_array_equal(moved, np.moveaxis(np.cross(a, b), -1, 0))

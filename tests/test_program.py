@@ -206,6 +206,7 @@ IDENTITIES = {
     "plus": lambda x: +fg.tanh(x),
     "twice negative": lambda x: -(-fg.tanh(x)),
     "twice transposed": lambda x: fg.tanh(x).T.T,
+    "no axis moved": lambda x: fg.moveaxis(fg.tanh(x), -1, -1),
     "axes turned round": lambda x: fg.transpose(fg.transpose(fg.tanh(x), (1, 2, 0)), (2, 0, 1)),
     "reshaped and back": lambda x: fg.tanh(x).reshape(-1).reshape(x.shape),
     "the same dtype": lambda x: fg.astype(fg.tanh(x), x.dtype),

@@ -329,3 +329,43 @@ def test_the_cotangent_of_a_sum_is_no_constant_of_full_size(name, n, dtype):
     if n >= 2 * BLOCK:
         found = compiled.program(x).facts["constant_bytes"] / x.itemsize
         assert found <= most + 8, f"constants of {found:g} elements, at most {most} are needed"
+
+
+# ---- constants that repeat a row -----------------------------------------------------------------------------------
+def repeated(shape, axes, seed=0):
+    """An array that is the same along its first axes."""
+    row = np.random.default_rng(seed).normal(size=shape[axes:])
+    return np.broadcast_to(row, shape).copy()
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize(("shape", "axes"), [((1365, 3), 1), ((700, 3), 1), ((682, 3), 1), ((80, 5, 7), 1),
+                                             ((30, 40, 7), 2), ((4, 4096), 1), ((2049, 1, 2), 1)])  # fmt: skip
+def test_a_constant_that_repeats_a_row_is_kept_as_the_row(shape, axes, dtype):
+    constant = repeated(shape, axes).astype(dtype)
+    x = np.random.default_rng(1).normal(size=shape).astype(dtype)
+    f = lambda x: fg.jvp(lambda x: np.tanh(x * constant) / (2 + np.sin(x)) + np.square(x), (x,), (constant,))
+    compiled = fg.compile(f)
+    for found, expected in zip(compiled(x), f(x)):
+        np.testing.assert_array_equal(found, expected)
+    if x.size >= 2048:
+        row = constant.nbytes // np.prod(shape[:axes])
+        assert compiled.program(x).facts["constant_bytes"] <= 2 * row + 64 * 64
+
+
+def test_constants_that_nearly_repeat_a_row():
+    """Their last element differs, or the sign of a zero; or they are read as a whole, too."""
+    x = np.random.default_rng(1).normal(size=(1000, 3))
+    other, zero = repeated((1000, 3), 1), np.zeros((1000, 3))
+    other[-1, -1] += 1
+    zero[-1, 0] = -0.0
+    whole = repeated((1000, 3), 1)
+    for f in (
+        lambda x: x * other,
+        lambda x: np.copysign(1.0, x) * zero,
+        lambda x: (x * whole, x.T @ whole),
+        lambda x: np.where(x > whole, x * whole, whole),
+    ):
+        for found, expected in zip(fg.tree.leaves(fg.compile(f)(x)), eager_arrays(lambda x: fg.tree.leaves(f(x)), x)):
+            np.testing.assert_array_equal(found, expected)
+            np.testing.assert_array_equal(np.signbit(found), np.signbit(expected))
