@@ -445,7 +445,8 @@ static void NAME(wide)(int64_t n, int64_t k, int64_t depth, const REAL *x, int64
 }
 
 /* F neighbouring blocks of y = x B, plus y if add, for V vectors of y, the last of `last` elements. Each is a sum of
- * its own, so that additions to one do not wait for those to another; the last block may have fewer than `depth` rows. */
+ * its own, so that additions to one do not wait for those to another; the last block may have fewer than
+ * `depth` rows. */
 INLINE void NAME(add_blocks)(const int F, const int V, const int last, int64_t k, int64_t depth, const REAL *x,
                              int64_t x_step, const REAL *b, int64_t ldb, int add, REAL *y)
 {
