@@ -156,8 +156,8 @@ static void NAME(copy_panel)(int64_t k, int64_t columns, const REAL *b, int64_t 
     }
 }
 
-/* Transpose W vectors in registers: in steps, each of which exchanges one bit of the row's number with that of the lane's
- * and takes a single instruction for most pairs. */
+/* Transpose W vectors in registers: in steps, each of which exchanges one bit of the row's number with that of the
+ * lane's and takes a single instruction for most pairs. */
 INLINE void NAME(transpose)(VECTOR *r)
 {
 #define STEP(s)                                                                                                     \
@@ -360,8 +360,8 @@ static void NAME(few)(int64_t n, const void *a, const void *b, const void *produ
     NAME(few_stack)(product, 1, a, 0, b, 0, c, 0);
 }
 
-/* y = A x, plus y if add, for G W short rows of A, lda elements apart, with the sums of tiles: squares of A are transposed
- * in registers, so that each row is summed in a lane of its own. */
+/* y = A x, plus y if add, for G W short rows of A, lda elements apart, with the sums of tiles: squares of A are
+ * transposed in registers, so that each row is summed in a lane of its own. */
 INLINE void NAME(add_short_rows)(const int G, int64_t k, const REAL *a, int64_t lda, const REAL *x, int add, REAL *y)
 {
     VECTOR sum[2] = {{0}}, r[W];
@@ -444,8 +444,9 @@ static void NAME(wide)(int64_t n, int64_t k, int64_t depth, const REAL *x, int64
         }
 }
 
-/* F neighbouring blocks of y = x B, plus y if add, for V vectors of y, the last of `last` elements. Each is a sum of its
- * own, so that additions to one do not wait for those to another; the last block may have fewer than `depth` rows. */
+/* F neighbouring blocks of y = x B, plus y if add, for V vectors of y, the last of `last` elements. Each is a sum of
+ * its own, so that additions to one do not wait for those to another; the last block may have fewer than
+ * `depth` rows. */
 INLINE void NAME(add_blocks)(const int F, const int V, const int last, int64_t k, int64_t depth, const REAL *x,
                              int64_t x_step, const REAL *b, int64_t ldb, int add, REAL *y)
 {

@@ -485,8 +485,8 @@ cdef bint has_axes(x, int axis, Py_ssize_t length):
 
 
 cdef Tensor transposed_product(x, other, int k):
-    """x @ other (k = 0) or other @ x (k = 1), where x is stored transposed: a product with a flag, without a copy of x in
-    the order of rows."""
+    """x @ other (k = 0) or other @ x (k = 1), where x is stored transposed: a product with a flag, without a copy of x
+    in the order of rows."""
     cdef fg_tensor operands[2]
     cdef fg_tensor y
     cdef int64_t flags[2]
