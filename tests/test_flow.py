@@ -533,3 +533,13 @@ def test_a_python_number_goes_through_cond(true_fun, false_fun, dtype):
 def test_a_result_of_cond_stands_for_a_number_only_if_it_does_from_both():
     f = fg.compile(lambda x, k: x * fg.cond(x > 0, lambda a: a, lambda a: np.float64(1), k))
     assert f(np.float32(1), 2.0).dtype == f(np.float32(-1), 2.0).dtype == np.float64
+
+
+def test_a_scan_of_one_step_is_traced_without_a_loop():
+    f = lambda x: fg.scan(lambda c, r: (c * r + 1.0, {"row": c - r}), x[0], x[:1], reverse=True)
+    x = np.array([0.5, -2.0])
+    compiled = fg.compile(fg.value_and_grad(lambda x: (y := f(x))[0] * y[1]["row"][0]))
+    value, gradient = fg.value_and_grad(lambda x: (y := f(x))[0] * y[1]["row"][0])(x)
+    assert compiled(x)[0] == value
+    np.testing.assert_array_equal(compiled(x)[1], gradient)
+    assert "scan" not in str(compiled.program(x))

@@ -10,6 +10,11 @@
  * once, and later steps of the group may read them: flat steps with one element for each row, and loads that repeat
  * such an element along its row. A group may start with such a reduction. So a softmax or the normalization of rows is
  * one group.
+ *
+ * A step may also read what the group makes some elements further back, as a step of a recurrence along an array does
+ * (`concatenate([one, y[:-1]])`): the blocks run upwards, and what is read so is stored. So may one that reads elements
+ * further on, as the derivative of that does, where they run downwards. Such a group is not shared by threads, so that
+ * only steps are in it whose time is that of moving memory.
  */
 #include "kernels/gemm_dispatch.h"
 #include "program/passes.h"
@@ -32,6 +37,7 @@ enum {
  * `passed` at those that overtaken steps write, or that are complete only when the group ends: what reads these runs
  * after it. */
 typedef struct {
+    int order; /* as in `step` */
     int number, *mine, *made, *by_row, *passed;
     int *loader; /* of each value: the step that loads it, from 1 on; 0: none */
     step *sorted; /* the steps in their new order: those before the group, and from `start` to `end` - 1 its own */
@@ -90,15 +96,62 @@ static int is_by_row(const fg_program *p, const step *s, const step *first, cons
     return 1;
 }
 
+/* May steps of the group read what it makes in other places? */
+static int may_be_ordered(const step *first, int n)
+{
+    int cheap = !first->reductions && first->width <= 1;
+    for (int j = 0; cheap && j < n; j++)
+        cheap = is_load(&first[j]) || (first[j].kind < LOAD_STEP && fg_is_cheap(&first[j]));
+    return cheap;
+}
+
+/* How much further on than its own place a step finds the elements of its operand i in the memory of the operand's
+ * root, if that is the same number for all: 1 and *distance, else 0. */
+static int distance_of(const fg_program *p, const step *s, int i, int64_t *distance)
+{
+    const buffer *x = &p->buffer[s->in[i]], *root = &p->buffer[x->root];
+    const fg_piece *piece = s->joined ? &s->joined->piece[i] : NULL;
+    int64_t itemsize = (int64_t)fg_itemsize(x->array.dtype);
+    if (!piece || piece->dim[0] != s->n || piece->step[0] != 1 || piece->stride[0] != 1 || piece->shift ||
+        root->padded_in_place || root->panel || root->row_sums || root->array.shape->size != s->n ||
+        root->array.dtype != x->array.dtype || x->shift % itemsize)
+        return 0;
+    *distance = x->shift / itemsize - piece->start[0];
+    return 1;
+}
+
+/* Can a group of n steps load what step s, a JOIN_STEP, puts together? Its pieces are complete, or all that the group
+ * makes lies in earlier blocks, in an order in which these can run, which is then *order. */
+static int can_join(const fg_program *p, const step *s, const step *first, int n, const group *g, int *order)
+{
+    if (reads_any(p, s, g->passed, g->number))
+        return 0;
+    for (int i = 0; i < s->n_in; i++) {
+        int root = p->buffer[s->in[i]].root;
+        int64_t distance;
+        if (g->made[root] != g->number)
+            continue;
+        if (g->by_row[root] == g->number || !distance_of(p, s, i, &distance))
+            return 0;
+        int here = distance > 0 ? -1 : 1;
+        if (distance && *order && *order != here)
+            return 0;
+        if (distance && !*order && !may_be_ordered(first, n))
+            return 0;
+        *order = distance ? here : *order;
+    }
+    return 1;
+}
+
 /* Can a group load what step s loads? Its operand has to be complete, or have one element for each row of the group,
  * which is repeated along the row. */
-static int can_load(const fg_program *p, const step *s, const step *first, const group *g)
+static int can_load(const fg_program *p, const step *s, const step *first, int n, const group *g, int *order)
 {
     const buffer *x = &p->buffer[s->in[0]];
     const fg_strided *t = &s->strided;
     int64_t width = row_length(first);
     if (s->kind == JOIN_STEP)
-        return !reads_any(p, s, g->passed, g->number) && !reads_any(p, s, g->made, g->number);
+        return can_join(p, s, first, n, g, order);
     if (g->passed[x->root] == g->number)
         return 0;
     return g->made[x->root] != g->number ||
@@ -106,14 +159,16 @@ static int can_load(const fg_program *p, const step *s, const step *first, const
             t->ndim == 2 && t->dim[0] == width && t->stride[0] == 0 && t->stride[1] == 1 && !t->shift);
 }
 
-static int can_load_all(const fg_program *p, const step *s, const step *first, const group *g)
+/* Can it load all operands of s, if its blocks run in *order, which may be changed? The group has n steps. */
+static int can_load_all(const fg_program *p, const step *s, const step *first, int n, const group *g, int *order)
 {
+    *order = g->order;
     for (int i = 0; i < s->n_in; i++) {
         int k = s->in[i] < 0 ? 0 : g->loader[s->in[i]];
-        if (k && p->step[k - 1].group && !can_load(p, &p->step[k - 1], first, g))
+        if (k && p->step[k - 1].group && !can_load(p, &p->step[k - 1], first, n, g, order))
             return 0;
     }
-    return 1;
+    return !*order || fg_is_cheap(s);
 }
 
 static int loads_alike(const step *s, const step *t)
@@ -228,7 +283,7 @@ static kind kind_of_any_reduction(const fg_program *p, const step *s, int64_t *w
 static kind kind_of_reduction(const fg_program *p, const step *s, const step *first, const group *g, int64_t *width)
 {
     if ((s->op != FG_OP_sum && s->op != FG_OP_max && s->op != FG_OP_min) || shape_at(p, s->in[0])->size != first->n ||
-        first->reductions == FG_MAX_REDUCTIONS || !reads_any(p, s, g->mine, g->number) ||
+        g->order || first->reductions == FG_MAX_REDUCTIONS || !reads_any(p, s, g->mine, g->number) ||
         reads_any(p, s, g->passed, g->number) || reads_across(p, s, first, g))
         return RUN;
     kind found = kind_of_any_reduction(p, s, width);
@@ -386,9 +441,12 @@ static int64_t begin_group(fg_program *p, const step *first, int64_t width, grou
 static int take_flat(fg_program *p, const step *s, int64_t elements, int is_next, group *g)
 {
     const step *first = &g->sorted[g->start];
+    int order;
     if (s->kind == RUN || s->n != elements || reads_any(p, s, g->passed, g->number) || reads_across(p, s, first, g) ||
-        !(is_next || reads_any(p, s, g->mine, g->number)) || !can_load_all(p, s, first, g))
+        !(is_next || reads_any(p, s, g->mine, g->number)) ||
+        !can_load_all(p, s, first, g->end - g->start, g, &order))
         return 0;
+    g->order = order;
     take_loads(p, s, g);
     join(p, s, g);
     g->sorted[g->end++] = *s;
@@ -463,9 +521,11 @@ static void grow_group(fg_program *p, int k, int64_t elements, group *g)
 /* Write at the group's first step how it runs. */
 static void end_group(const fg_program *p, const step *begun_with, group *g)
 {
-    take_products(p, g);
+    if (!g->order)
+        take_products(p, g);
     step *first = &g->sorted[g->start];
     int size = g->end - g->start;
+    first->order = g->order;
     if (size == 1 && is_broadcast(p, first)) {
         first->kind = RUN;
         first->kernel = (void *)fg_run_of(first->op);
@@ -488,6 +548,7 @@ static int sort_steps(fg_program *p, group *g)
         int by_rows = first->kind == RUN && starts_with_rows(p, k, &width);
         g->number = k + 1;
         g->start = g->end;
+        g->order = 0;
         if (!by_rows && (first->kind == RUN || first->n < FG_FUSE_FROM)) {
             g->sorted[g->end++] = *first;
             continue;
@@ -514,7 +575,7 @@ int fg_pass_fuse(fg_program *p)
     for (int k = 0; k < p->n_steps; k++)
         if (is_load(&p->step[k]))
             loader[p->step[k].y] = k + 1;
-    n = sort_steps(p, &(group){0, marks, marks + n, marks + 2 * n, marks + 3 * n, loader, sorted, 0, 0});
+    n = sort_steps(p, &(group){0, 0, marks, marks + n, marks + 2 * n, marks + 3 * n, loader, sorted, 0, 0});
     free(marks);
     free(p->step);
     p->step = sorted;

@@ -60,6 +60,9 @@ static void find_blockwise(fg_program *p)
                 y->blockwise = (int)(by_row ? p->step[k].block / p->step[k].width : p->step[k].block);
         }
     }
+    for (int k = 0; k < p->n_steps; k++)        /* an element of it may come from another block */
+        for (int i = 0; p->step[k].kind == JOIN_STEP && i < p->step[k].n_in; i++)
+            p->buffer[p->buffer[p->step[k].in[i]].root].blockwise = 0;
     /* What has views is read as a whole, unless they are the same elements in another shape. */
     for (int v = 0; v < p->n_buffers; v++)
         if (p->buffer[v].root != v && (p->buffer[v].shift || bytes_at(p, v) != bytes_at(p, p->buffer[v].root)))

@@ -41,7 +41,7 @@ static int is_cheap_text(const char *text)
 }
 
 /* Of the steps with a kernel, those of no elementwise operation compare, choose or combine bits. */
-static int is_cheap(const step *s)
+int fg_is_cheap(const step *s)
 {
     int vjp = s->op - FG_N_OPS;
     return s->kind == COMPARE_STEP || s->kind == WHERE_STEP || (s->op >= FG_N_ELEMENTWISE && vjp < 0) ||
@@ -64,7 +64,7 @@ static int is_spread(const step *s, int i) { return is_load(s) || run_at(s, i); 
  * that they read. More than `most`, if it costs more or is impossible. */
 static int cost(const rematerialization *a, int v, int end, int most)
 {
-    if (most < 1 || a->maker[v] < 0 || !is_cheap(&a->p->step[a->maker[v]]))
+    if (most < 1 || a->maker[v] < 0 || !fg_is_cheap(&a->p->step[a->maker[v]]))
         return most + 1;
     const step *s = &a->p->step[a->maker[v]];
     int n = 1;
@@ -212,6 +212,7 @@ static void rewrite_group(rematerialization *a, int start, int end)
     begin->group = a->n - first;
     begin->reductions = head->reductions;
     begin->width = head->width;
+    begin->order = head->order;
     begin->block = head->block || begin->group == 1 ? head->block : FG_BLOCK;
 }
 

@@ -207,6 +207,11 @@ static void run_block(const step *plan, const bound_step *s, int64_t at, int64_t
 
 static void run_blocks(const step *plan, const bound_step *s, int64_t at, int64_t n, char *const *sums)
 {
+    if (plan->order < 0) {
+        for (int64_t from = (n - 1) / plan->block * plan->block; from >= 0; from -= plan->block)
+            run_block(plan, s, at + from, n - from < plan->block ? n - from : plan->block, sums, 0);
+        return;
+    }
     for (int64_t from = 0; from < n; from += plan->block)
         run_block(plan, s, at + from, n - from < plan->block ? n - from : plan->block, sums, from == 0);
 }

@@ -46,7 +46,7 @@ static int64_t place_blocks(fg_program *p, const step *first)
 static void share(fg_program *p, step *first)
 {
     int64_t sums = 0, work = first->n * first->group, unit = first->block ? first->block : FG_BLOCK;
-    if (first->kind == RUN || work < WORTH)
+    if (first->kind == RUN || work < WORTH || first->order)
         return;
     for (int j = 0; j < first->group; j++)
         sums += partial_bytes(first, &first[j]);

@@ -72,6 +72,8 @@ typedef struct step {
                                    (share.c); less than 2: it is not shared */
     int64_t part;               /* ... elements of a part; 0: the parts are those that sums are halved to ... */
     int depth;                  /* ... so many times, of which some may be empty */
+    int order;                  /* ... in which order its blocks have to run: upwards (1) or downwards (-1), as steps read
+                                 * what an earlier block has made; 0: in any */
     int64_t thread_blocks;      /* ... bytes of its blocks in the memory of a thread */
     int op, y, n_in, n_attr;
     const int *in;              /* values */
@@ -133,6 +135,9 @@ static inline int is_arena_resident(const fg_program *p, int v)
 {
     return p->body && bytes_at(p, v) <= FG_ALIGN && fg_itemsize(p->buffer[v].array.dtype) >= FG_WORD;
 }
+
+/* Does a flat step take little more time than moving its operands? (rematerialize.c) */
+int fg_is_cheap(const step *);
 
 /* Gradients that are kept as rows: row_sparse.c. */
 int fg_row_sums_run(const fg_call *, fg_array *y);          /* the kernel of the step that computes one */

@@ -97,7 +97,7 @@ def scan(
         on, y = pair(result)
         return [*carried("scan", structure, inputs, on), *of_step(y)]
 
-    if length == 0 or _core.tracing_program():
+    if length == 0 or (length > 1 and _core.tracing_program()):
         if length == 0 and not _core.tracing_program():
             results = _no_steps(step, carry, rows)
         else:
