@@ -87,8 +87,8 @@ def sum(a, axis=None, dtype=None, out=None, keepdims=False, initial=None, where=
 
     ``axis`` is an int, a tuple of ints, or None for all; ``keepdims`` keeps the axes with length 1. float32 and
     float64 are kept, integers are summed as NumPy does. Additions are pairwise. ``where`` chooses elements by a mask
-    that broadcasts, ``initial`` is a number to begin with, ``dtype`` what is computed in; ``out`` is a tensor that takes
-    the result, in place, and is returned. Raises TypeError for an ``out`` of NumPy's, which would lose the gradient.
+    that broadcasts, ``initial`` is a number to begin with, ``dtype`` what is computed in. ``out`` is a tensor that
+    takes the result, in place, and is returned; TypeError for an ndarray, which would lose the gradient.
 
     >>> import fastgrad as fg
     >>> fg.sum([[1.0, 2.0], [3.0, 4.0]], axis=0)
