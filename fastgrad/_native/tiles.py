@@ -9,13 +9,12 @@ import numpy as np
 
 from .. import _core
 from .description import Step
-from .products import shared
+from .products import PLAIN, shared
 from .scope import Scope, Text, Unwritten
 from .values import Value, c_type, declaration, suffix
 
 _SMALL = 1 << 16  # multiplications of a product that is written in tiles, at most
 _PANEL = 512  # elements of the second operand that are copied for that, at most
-PLAIN = 2  # attributes of a product whose matrices do not lie within arrays of another layout (gemm_dispatch.h)
 _BLOCK = 192  # a longer common axis is summed in blocks (K_BLOCK in gemm.c)
 _VECTOR_BYTES = {"avx512": 64, "avx2": 32}  # of tile.h, elsewhere 16
 _REGISTERS = {"avx512": 24, "neon": 24}  # accumulators of a tile at most, elsewhere 12
