@@ -18,8 +18,8 @@
 #ifndef MATRIX
 #define MATRIX static           /* a function of a single matrix, or of one in each lane */
 #endif
-#ifndef ONE_BY_ONE
 #define INLINE static inline __attribute__((always_inline))
+#ifndef ONE_BY_ONE
 #if defined __AVX512F__
 enum { VECTOR_BYTES = 64 };
 #elif defined __AVX__
