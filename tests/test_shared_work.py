@@ -182,7 +182,7 @@ def test_a_gradient_that_is_not_finite_is_found_by_any_thread(place):
 
 
 def test_the_number_of_threads_changes_while_others_work():
-    """Also by numbers that are refused, while the pool of memory keeps nothing."""
+    """Also by numbers that are refused."""
     f = fg.compile(fg.value_and_grad(lambda x: np.sum(np.tanh(x) * np.exp(-x * x))))
     table = fg.tensor(RNG.normal(size=(9001, 33)))
     value, gradient = f(LONG)
