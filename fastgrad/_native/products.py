@@ -21,7 +21,7 @@ from .scope import Scope, Text, Unwritten
 from .steps import elements
 from .values import Value, c_type, declaration, suffix
 
-PLAIN = 2  # attributes of a product whose matrices do not lie within arrays of another layout (gemm_dispatch.h)
+PLAIN = 2  # attributes of a product whose matrices do not lie within arrays of another order (gemm_dispatch.h)
 _FEW = 200  # multiplications of a product that is written out, at most (fg_is_few in csrc/kernels.h)
 _MOST = 2048  # ... of one that is a loop
 _LONG = 32  # from here on, products of rows with rows are summed in another order (csrc/kernels/gemm_dispatch.c),

@@ -10,9 +10,9 @@ from contextlib import contextmanager
 import numpy as np
 
 from .description import Buffer, Step
+from .products import PLAIN
 from .scope import Scope, StepWriter, Unwritten
 from .standalone import BAD_INDEX, StandaloneScope
-from .tiles import PLAIN
 from .values import Value, broadcast_strides, c_type, contiguous, index_text
 
 BAD_MATRIX = "return 2;"
