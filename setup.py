@@ -4,7 +4,7 @@ The kernel files are compiled once per instruction set, each time with that set'
 compiled once, and told by -DFG_HAVE_* which sets exist, so that isa_dispatch.c can choose among them at import.
 Objects are kept below build/ and compiled again only when a file they were made from has changed.
 
-    FASTGRAD_WERROR=1              warnings in our own C are errors
+    FASTGRAD_WERROR=1              warnings in our own C are errors; in what Cython writes, those of types of pointers
     FASTGRAD_SANITIZE=address      (or address,undefined ...) builds with the sanitizers, and with assertions
     FASTGRAD_DEBUG=1               assertions (csrc/core/debug.h) and tables for unwinding, without the sanitizers
     FASTGRAD_ISAS="baseline avx2"  these instruction sets only, to build faster; without it all that the platform has
@@ -34,6 +34,9 @@ C_FLAGS = [*FLAGS["C_FLAGS"], "-fvisibility=hidden", "-g0", "-Wall", "-Wextra"]
 # them. They would be a twentieth of a wheel.
 NO_UNWIND_TABLES = ["-fno-asynchronous-unwind-tables", "-fno-unwind-tables"]
 BINDING_FLAGS = ["-O2", "-fvisibility=hidden", "-g0", "-DNPY_NO_DEPRECATED_API=NPY_2_0_API_VERSION"]
+# Of the warnings in what Cython writes, those that come from the types of our declarations. GCC's name of the second is
+# one of the first with Clang, which would warn of a name that it does not know.
+BINDING_ERRORS = ["-Werror=incompatible-pointer-types", "-Werror=discarded-qualifiers", "-Wno-unknown-warning-option"]
 
 # What the C text of a native program includes (csrc/kernels/rows.h, csrc/native.h), and what an exported one is copied
 # from (csrc/kernels/plain.h).
@@ -107,7 +110,8 @@ class BuildCore(build_ext):
 
         binding = cythonize([Extension(ext.name, [ext.sources[0]])], build_dir=self.cache, quiet=True)
         jobs = self.core_jobs(ext.sources[1:])
-        jobs.insert(0, (binding[0].sources[0], "binding", BINDING_FLAGS, [numpy.get_include()]))
+        flags = [*BINDING_FLAGS, *(BINDING_ERRORS if WERROR else [])]
+        jobs.insert(0, (binding[0].sources[0], "binding", flags, [numpy.get_include()]))
         cores = usable_cores()
         self.announce(
             f"fastgrad: building {len(jobs)} objects for {', '.join(instruction_sets(self.plat_name))} on {cores} "
