@@ -315,8 +315,8 @@ cdef tuple train(Program program, fg_replay *r, UpdateRule rule, bint checked, r
 
 
 cdef tuple differentiate(Program program, fg_replay *r, rebuild):
-    """The loss, what else the program's results are by ``rebuild``, and the gradients, ndarrays or where they are kept as
-    rows RowSparse, of a replay whose inputs are set. The replay is given back, and nothing is updated."""
+    """(loss, what else the function returned, gradients) of a replay whose inputs are set. Gradients are ndarrays, or
+    RowSparse where they are kept as rows. The replay is given back, and nothing is updated."""
     cdef int i
     cdef RowSparse rows
     cdef cnp.ndarray whole

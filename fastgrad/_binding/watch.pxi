@@ -21,10 +21,10 @@ ABSENT = object()               # for the value of an item that is not there
 
 cdef enum:
     SMALL = 1024            # bytes of an array that is compared whole at each call; of a larger one
-    PIECE = 256             # so many at each call, at another place each time, in turn all of it; of programs that take
-    WORK_PER_PIECE = 1000   # long one more piece for so many nanoseconds of a replay,
-    MOST_AT_ONCE = 1 << 16  # up to so many,
-    GAPS = 32               # and of an array with gaps, of which a piece takes so many times as long, accordingly fewer
+    PIECE = 256             # a piece of so many at each call, the next one each time, in turn all of it;
+    WORK_PER_PIECE = 1000   # of a program that takes long one more piece for so many nanoseconds of a replay,
+    MOST_AT_ONCE = 1 << 16  # up to so many;
+    GAPS = 32               # and fewer by this factor of an array with gaps, of which a piece takes longer
     PART = 1                # what a new trace that gives the same program counts after a change of part of live memory,
     WHOLE = 4               # or of all of it;
     CONFIRMED = 8           # from this sum on, changes are passed over:
@@ -40,8 +40,8 @@ cdef struct fg_place:
     int ndim                    # of an ndarray: its axes
     cnp.npy_intp *dim           # and their lengths
     char *bytes                 # of an array: a copy of its elements, or of pieces of them hashes
-    Py_ssize_t size, pieces, piece  # of an array: the bytes of its elements, how many pieces, and their bytes,
-    Py_ssize_t apart, next      # the bytes from one to the next, and which one the next call compares
+    Py_ssize_t size, pieces, piece  # of an array: the bytes of its elements, how many pieces, their bytes,
+    Py_ssize_t next             # and which one the next call compares
     bint has_gaps               # of an array: it does not lie in one piece
     bint differs                # a piece was found that differs
     int confirmed               # of live memory, the sum of WHOLE or PART over new traces that gave the same program,
@@ -68,16 +68,20 @@ cdef Py_ssize_t bytes_of(object x):
 
 cdef inline Py_ssize_t begin_of(fg_place *p, Py_ssize_t k):
     """Where piece k begins: the first with the array, and the last ends with it."""
-    cdef Py_ssize_t begin = k * p.apart, last = p.size - p.piece
+    cdef Py_ssize_t begin = k * p.piece, last = p.size - p.piece
     return begin if begin < last else last
+
+
+cdef bint is_contiguous(object x):
+    """Whether the elements of an ndarray or tensor lie in one piece of memory."""
+    return (isinstance(x, Tensor) or cnp.PyArray_IS_C_CONTIGUOUS(<cnp.ndarray>x)
+            or cnp.PyArray_IS_F_CONTIGUOUS(<cnp.ndarray>x))
 
 
 cdef object in_one_piece(fg_place *p):
     """The array, or where it has gaps a copy without, whose elements lie in one piece of memory."""
     cdef object x = <object>p.holder
-    if isinstance(x, Tensor) or cnp.PyArray_IS_C_CONTIGUOUS(<cnp.ndarray>x) or cnp.PyArray_IS_F_CONTIGUOUS(<cnp.ndarray>x):
-        return x
-    return np.ascontiguousarray(x)
+    return x if is_contiguous(x) else np.ascontiguousarray(x)
 
 
 cdef const char *memory_in(object x):
@@ -102,7 +106,7 @@ cdef bint is_as_kept(fg_place *p, Py_ssize_t k) except -1:
     cdef object x = <object>p.holder
     cdef Py_ssize_t begin = begin_of(p, k), itemsize, first
     cdef const char *data
-    if isinstance(x, Tensor) or cnp.PyArray_IS_C_CONTIGUOUS(<cnp.ndarray>x) or cnp.PyArray_IS_F_CONTIGUOUS(<cnp.ndarray>x):
+    if is_contiguous(x):
         data = memory_in(x) + begin
     else:                                       # it has gaps
         itemsize = cnp.PyArray_ITEMSIZE(<cnp.ndarray>x)
@@ -198,7 +202,7 @@ cdef class Watch:
             if kind == "array" and not isinstance(holder, Tensor):
                 value = <object><PyObject *>cnp.PyArray_DESCR(<cnp.ndarray>holder)
             p[0] = fg_place(WATCHES[kind], <PyObject *>holder, <PyObject *>key, <PyObject *>value, 0, NULL, NULL, 0, 0,
-                            0, 0, 0, False, False, 0, 0, 0)
+                            0, 0, False, False, 0, 0, 0)
             if value is ABSENT:
                 p.value = NULL
             self.held.append([holder, key, value])
@@ -234,7 +238,6 @@ cdef class Watch:
         if p.size > SMALL:
             p.kind, p.piece = WATCHES_PIECES, PIECE
             p.pieces = (p.size + PIECE - 1) // PIECE
-            p.apart = PIECE
         # Hashes, as every program has a watch of its own, and may read many large arrays.
         p.bytes = <char *>PyMem_Malloc(p.size if p.kind == WATCHES_ARRAY else p.pieces * sizeof(uint64_t))
         if p.bytes == NULL:
@@ -243,10 +246,10 @@ cdef class Watch:
         return keep(p)
 
     cdef bint is_same(self, int i) except -1:
-        """Whether the place is as it was; of a large array, whether one piece is."""
+        """Whether the place is as it was; of a large array, whether the pieces are whose turn it is."""
         cdef fg_place *p = &self.places[i]
         cdef PyObject *found = NULL
-        cdef Py_ssize_t k
+        cdef Py_ssize_t k, at_once
         if p.kind == WATCHES_CELL:
             found = PyCell_GET(<object>p.holder)
         elif p.kind == WATCHES_ITEM:
@@ -278,8 +281,8 @@ cdef class Watch:
                 return False
             if p.kind == WATCHES_ARRAY:
                 return is_as_kept(p, 0)
-            k = 1 + self.at_once // GAPS if p.has_gaps else self.at_once
-            for k in range(k if k < p.pieces else p.pieces):
+            at_once = 1 + self.at_once // GAPS if p.has_gaps else self.at_once
+            for k in range(at_once if at_once < p.pieces else p.pieces):
                 if p.differs:
                     break
                 self.compare_next(p)
@@ -294,12 +297,10 @@ cdef class Watch:
 
     cdef int compare_next(self, fg_place *p) except -1:
         """Compare the next piece of an array; a change that is to be passed over becomes what is expected."""
-        cdef const char *data
         if not is_as_kept(p, p.next):
             if p.to_pass:
-                x = in_one_piece(p)
-                data = memory_in(x)
-                (<uint64_t *>p.bytes)[p.next] = fg_hash(PIECE, data + begin_of(p, p.next))
+                x = in_one_piece(p)             # holds the memory while it is read
+                (<uint64_t *>p.bytes)[p.next] = fg_hash(PIECE, memory_in(x) + begin_of(p, p.next))
                 p.to_pass -= 1
                 p.passed += 1
             else:
