@@ -208,7 +208,7 @@ static NOINLINE void run_in_f64(fg_loop *loop, int64_t n, const float *a, const 
     }
 #define LONG_LOOP_OF(FORM, usual, name, unit, value) FORM(name, usual, unit, value)
 #define ONE_LOOP(name, usual, unit, value) LOOP_OF(name##_many, unit, 1, 1, value)
-/* Blocks of usual arguments by a loop of their own; of a unary function, which reads x alone. */
+/* For a function of x alone: blocks of which all arguments are usual are computed by the shorter loop. */
 #define USUAL_LOOPS(name, usual, unit, value)                                                                  \
     LOOP_OF(name##_any, unit, 1, 1, value)                                                                     \
     LOOP_OF(name##_usual, unit, 1, 1, usual)                                                                   \

@@ -19,7 +19,10 @@
 
 #include "kernels/tile.h"
 
-enum { K_BLOCK = 192, FEW_TERMS = 8, SHORT_ROW = 64, NARROW = 64 };
+enum { K_BLOCK = 192 };         /* a sum of more terms is one of sums of at most so many */
+/* Of a matrix times a vector: terms of a row up to which `few` computes it, and `short_rows`; columns of one that
+ * `narrow` does. */
+enum { FEW_TERMS = 8, SHORT_ROW = 64, NARROW = 64 };
 #define INLINE static inline __attribute__((always_inline))
 #define UNROLL _Pragma("GCC unroll 16")
 /* Where masked access costs no more than whole access, tiles end anywhere without a copy of B or of the tile. */
@@ -37,8 +40,9 @@ enum { MASKED = 0 };
 #define PAIRS_2(i, n) PAIRS_1(i, n), PAIRS_1((i) + 1, n)
 #define PAIRS_4(i, n) PAIRS_2(i, n), PAIRS_2((i) + 2, n)
 #define PAIRS_8(i, n) PAIRS_4(i, n), PAIRS_4((i) + 4, n)
-/* LOW and HIGH: one step of a transposition, of rows a and b that are s apart. Lane i of the first result is of
- * a, or of b's s lanes before where i has the bit s; of the second result, of a's s lanes after, or of b. */
+/* One step of a transposition, of rows a and b that are s apart: LOW and HIGH are the lanes of a (below W) and of b
+ * (from W on) that lane i of the first and of the second result comes from. Where i has the bit s, the first takes lane
+ * i - s of b; where it has not, the second takes lane i + s of a; all others stay where they are. */
 #define LOW(i, s) (((i) & (s) ? (i) - (s) + W : (i)) & (2 * W - 1))
 #define HIGH(i, s) (((i) & (s) ? (i) + W : (i) + (s)) & (2 * W - 1))
 #define LANES_2(of, i, s) of(i, s), of((i) + 1, s)
@@ -445,8 +449,8 @@ static void NAME(wide)(int64_t n, int64_t k, int64_t depth, const REAL *x, int64
 }
 
 /* F neighbouring blocks of y = x B, plus y if add, for V vectors of y, the last of `last` elements. Each is a sum of
- * its own, so that additions to one do not wait for those to another; the last block may have fewer than
- * `depth` rows. */
+ * its own, so that additions to one do not wait for those to another; the last block may have fewer than `depth`
+ * rows. */
 INLINE void NAME(add_blocks)(const int F, const int V, const int last, int64_t k, int64_t depth, const REAL *x,
                              int64_t x_step, const REAL *b, int64_t ldb, int add, REAL *y)
 {
@@ -513,7 +517,7 @@ static void NAME(gemm)(int ta, int tb, int64_t m, int64_t n, int64_t k, const vo
         for (int64_t i = 0; i < m; i++)
             for (int64_t j = 0; j < n; j++) c[i * ldc + j] = 0;
     if (m == 0 || n == 0 || k == 0) return;
-    /* A matrix of short rows times a vector: tiles would read columns of it. */
+    /* A matrix of contiguous rows times a vector: tiles would read columns of it. */
     const int by_rows = n == 1 && ldc == 1 && a_row != 1 && a_col == 1, by_columns = m == 1 && b_col != 1 && b_row == 1;
     if (fg_is_few(m, n, k) || ((by_rows || by_columns) && k <= FEW_TERMS)) {
         const fg_product few = {m, n, k, a_row, a_col, b_row, b_col, ldc, beta, 0};

@@ -25,8 +25,9 @@ void fg_gemm_stack(int dtype, fg_gemm_backend by, int ta, int tb, int64_t m, int
                    fg_matrices of_c);
 
 /* In a program the matrices of a stack may lie within arrays of another order of axes, from which they are not copied
- * (product_layouts.c). Then the operation matmul has these attributes: ta, tb, m, n, k, the number of axes of the stack,
- * their lengths; and of each array, a, b and y: the first element, from row to row, and along each axis of the stack. */
+ * (product_layouts.c). Then the operation matmul has these attributes: ta, tb, m, n, k, the number of axes of the
+ * stack, their lengths; and of each of the arrays a, b and y where the first element is, and how many elements it is
+ * from row to row and along each axis of the stack. */
 enum { FG_PLAIN_PRODUCT = 2, FG_PRODUCT_STACK = 6 };     /* attributes of any other product; where the lengths begin */
 static inline int fg_product_attrs(int stack) { return FG_PRODUCT_STACK + stack + 3 * (2 + stack); }
 /* Where those of array i begin. */

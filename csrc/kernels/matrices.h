@@ -66,7 +66,7 @@ MATRIX int FN(is_regular)(int64_t n, const T *a)
     return 1;
 }
 
-/* The sign of a determinant and the logarithm of its absolute value, by the factor f. */
+/* The sign of the determinant and the logarithm of its absolute value, of a matrix whose LU factor is f. */
 MATRIX void FN(slogdet_of)(int64_t n, const T *f, T *y) { FN(slogdet)(n, f, y); }
 
 #endif

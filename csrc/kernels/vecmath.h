@@ -553,8 +553,8 @@ VM_VIA_F64_2(logaddexp2)
 VM_VIA_F64_2(xlogy)
 VM_VIA_F64_2(xlog1py)
 
-/* Loops that have a shorter form for the arguments of which VM_USUAL_TEST_<loop> is true, as most are: its values have
- * the same bits, without what only the others need. */
+/* Loops that have a shorter form, without what only other arguments need, for those of which VM_USUAL_TEST_<loop> is
+ * true, as it is of most: there its values have the same bits. */
 #define VM_USUAL_gammaln_loop ~, USUAL_LOOPS, vm_gammaln_usual(x)
 #define VM_USUAL_TEST_gammaln_loop(x) ((x) > 0x1p-60)
 #define VM_USUAL_ndtri_loop ~, USUAL_LOOPS, vm_ndtri_usual(x)

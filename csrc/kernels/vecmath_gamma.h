@@ -42,8 +42,9 @@ VM_INLINE double vm_stirling_of(double r) {
 
 VM_INLINE double vm_stirling(double x) { return vm_stirling_of(1 / x); }
 
-/* A step of the recurrence gamma(z) = (z - 1) (z - 2) ... gamma(z - steps), until that is below 2.5. All steps compare
- * the same z, and z is a sum: from a choice, compilers would conclude which steps are taken and make a path of each. */
+/* Step j of the recurrence gamma(z) = (z - 1) (z - 2) ... gamma(z - steps), which ends where z - steps is below 2.5.
+ * All steps compare the z at the beginning, and that is a sum, not a choice of values: else compilers conclude which
+ * steps follow from a choice, and compute each case by itself. */
 #define VM_GAMMA_STEP(j) p *= z >= 1.5 + j ? z - j : 1, steps += z >= 1.5 + j ? 1 : 0;
 
 /* For x > 0. The factors of the recurrence are exact; their product's logarithm and what is left are of one sign or do

@@ -107,9 +107,9 @@ VM_INLINE double vm_log_ndtr_slope_f64(double x) {
 /* ---- the inverses ---------------------------------------------------------------------------------------------- */
 /* `scale` times the x with ndtr(x) = p, from q = p - 1/2 and l = -log(min(p, 1 - p)), where scale is 1 or sqrt(1/2). Of
  * |q| <= 0.425 the result is sqrt(2 pi) q plus q^3 times a quotient of polynomials of q^2. Beyond, on two intervals, it
- * is sqrt(2 l) less a quotient of polynomials of sqrt(l). The first terms are carried in two parts. `usual` says
- * that l is below 42, where sqrt(l) is on the first. The intervals are about those of M. J. Wichura, "Algorithm AS 241:
- * the percentage points of the normal distribution" (1988). */
+ * is sqrt(2 l) less a quotient of polynomials of sqrt(l). The first terms are carried in two parts. `usual` says that l
+ * is below 42, so that sqrt(l) is on the first interval. The intervals are about those of M. J. Wichura, "Algorithm AS
+ * 241: the percentage points of the normal distribution" (1988). */
 VM_INLINE double vm_ndtri_core(double q, double l, int scaled, int usual) {
     vm_dd root = scaled ? (vm_dd){1, 0} : (vm_dd){2 * VM_SQRT_HALF, 2 * VM_SQRT_HALF_REST};
     vm_dd slope = scaled ? (vm_dd){0x1.c5bf891b4ef6bp+0, -0x1.618f13eb7ca89p-54}

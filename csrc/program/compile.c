@@ -17,8 +17,8 @@ static int (*const passes[])(fg_program *) = {
     /* Algebraic simplification (identity elimination): x * 1, -(-x), a cast to the same dtype: users read x instead.
      * x * x is a square. */
     fg_pass_remove_identities,
-    /* Transpose absorption: a product of a transposed matrix reads the matrix itself, with a flag, and
-     * one whose result is transposed is (A B)' = B' A'. */
+    /* Transpose absorption: a product of a transposed matrix reads the matrix itself, with a flag, and one whose result
+     * is transposed, (A B)', becomes B' A'. */
     fg_pass_absorb_transposes,
     /* Common subexpression elimination (CSE): what is computed twice from equal operands is computed once. */
     fg_pass_eliminate_common_subexpressions,

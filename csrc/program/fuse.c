@@ -443,8 +443,7 @@ static int take_flat(fg_program *p, const step *s, int64_t elements, int is_next
     const step *first = &g->sorted[g->start];
     int order;
     if (s->kind == RUN || s->n != elements || reads_any(p, s, g->passed, g->number) || reads_across(p, s, first, g) ||
-        !(is_next || reads_any(p, s, g->mine, g->number)) ||
-        !can_load_all(p, s, first, g->end - g->start, g, &order))
+        !(is_next || reads_any(p, s, g->mine, g->number)) || !can_load_all(p, s, first, g->end - g->start, g, &order))
         return 0;
     g->order = order;
     take_loads(p, s, g);

@@ -14,8 +14,8 @@
 enum { MANY = 10000 };    /* an estimate of the iterations of a while_loop */
 
 /* ---- steps ---------------------------------------------------------------------------------------------------- */
-/* It is one if the slice is not empty, its leading
- * axes have length 1, at most one axis is cut, and the axes after that are whole. */
+/* It is where it has elements, its leading axes have length 1, at most one axis is cut, and the axes after that are
+ * whole. */
 int fg_slice_is_contiguous(const fg_shape *x, const int64_t *attr, const fg_shape *part, int64_t *first)
 {
     int leading = 1;                            /* so far all axes have length 1 */

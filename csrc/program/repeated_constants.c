@@ -11,7 +11,7 @@
 #include <string.h>
 
 /* The number of leading axes along which constant v repeats what is in the others, as many as there are; 0: none, or v
- * is no long constant of floats. What all its elements are alike in fg_pass_shrink_constants looks after. */
+ * is no long constant of floats. Constants whose elements are all equal are left to fg_pass_shrink_constants. */
 static int repeated_axes(const fg_program *p, int v)
 {
     const fg_array *x = values_of(p)[v].from == CONSTANT ? values_of(p)[v].array : NULL;

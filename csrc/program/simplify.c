@@ -325,8 +325,8 @@ static int swaps_last_two(const fg_program *p, const instruction *t)
     return n >= 2 && order[n - 2] == n - 1 && order[n - 1] == n - 2;
 }
 
-/* Let a product, which only transpose t reads, make the result of t: (A B)' = B' A'. Unless a BLAS computes it, whose sums
- * would differ in the last bits, these are the same. Returns whether it does. */
+/* Let a product that only transpose t reads make the result of t: (A B)' = B' A', with the same bits. Returns whether
+ * it does: not where a BLAS computes the product, whose sums would differ in the last bits. */
 static int make_transposed(fg_program *p, instruction *a, instruction *t)
 {
     int *in = operands_of(p, a), first = in[0], y = a->y;

@@ -1,8 +1,8 @@
 /* steps.h: what instructions are lowered to: buffers, which say where values are, and steps, which are kernel calls.
  *
  * lower.c makes both. fuse.c puts steps in groups that run block by block, rematerialize.c repeats some, memory_plan.c
- * gives buffers their offsets in the arena, specialize.c prepares the calls. bind.c binds steps to memory, replay.c runs
- * them, training.c uses the gradients that they leave, describe.c prints them.
+ * gives buffers their offsets in the arena, specialize.c prepares the calls. bind.c binds steps to memory, replay.c
+ * runs them, training.c uses the gradients that they leave, describe.c prints them.
  */
 #ifndef FG_STEPS_H
 #define FG_STEPS_H
@@ -72,8 +72,8 @@ typedef struct step {
                                    (share.c); less than 2: it is not shared */
     int64_t part;               /* ... elements of a part; 0: the parts are those that sums are halved to ... */
     int depth;                  /* ... so many times, of which some may be empty */
-    int order;                  /* ... in which order its blocks have to run: upwards (1) or downwards (-1), as steps read
-                                 * what an earlier block has made; 0: in any */
+    int order;                  /* ... in which order its blocks have to run, as steps read what an earlier block has
+                                 * made: upwards (1), downwards (-1) or in any (0) */
     int64_t thread_blocks;      /* ... bytes of its blocks in the memory of a thread */
     int op, y, n_in, n_attr;
     const int *in;              /* values */

@@ -99,11 +99,11 @@ static int is_bounded(const fg_call *c)
     return terms <= 1 << 22 && (double)terms * largest_in(a) * largest_in(b) < most / 2;
 }
 
-/* Are all of n elements finite? Long ones are shared among threads. */
+/* The search for an element that is not finite, shared among threads. */
 typedef struct {
     int dtype;
     const char *x;
-    atomic_int found;           /* something else */
+    atomic_int found;           /* whether there is one */
 } shared_check;
 
 static void check_range(void *context, int64_t from, int64_t to)
@@ -114,6 +114,7 @@ static void check_range(void *context, int64_t from, int64_t to)
         atomic_store_explicit(&c->found, 1, memory_order_relaxed);
 }
 
+/* Are all of n elements finite? */
 static int are_finite(int dtype, int64_t n, const void *x)
 {
     if (n < FG_SHARED_FROM)
