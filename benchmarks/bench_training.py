@@ -1,7 +1,7 @@
 """Training steps by plain SGD, the loss as a Python float: the digits net, 64-128-10 with tanh and a batch of 64; and
 word2vec, two tables of 200,000 x 64 of which a batch of 512 reads 7 rows for each of its words. Then, by Adam, the
-update alone, epochs of the digits net and a character LSTM; what `descend` adds to a step, and what a
-column-major table takes."""
+update alone, epochs of the digits net and a character LSTM; what `descend` adds to a step, and what a column-major
+table takes."""
 
 import timeit
 import warnings
