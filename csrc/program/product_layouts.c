@@ -51,7 +51,7 @@ static void pass_transpose(const fg_program *p, const instruction *t, layout *x)
     x->copies++;
 }
 
-/* Go on to the operand of slice s, unless it is read while it would be dead otherwise, and is much larger. */
+/* Go on to the operand of slice s. Not to one that is much larger, and would stay in memory for this alone: 0. */
 static int pass_slice(const fg_program *p, const instruction *s, layout *x)
 {
     int v = operands_of(p, s)[0];
