@@ -92,6 +92,17 @@ def test_positional_calls_mean_the_same(name):
         np.testing.assert_allclose(y.numpy(), expected, rtol=1e-6)
 
 
+@pytest.mark.parametrize("name", ["sum", "max", "median", "cumsum", "trace", "var"])
+def test_a_tensor_takes_the_result_of_numpys_function_by_position(name):
+    before = {"sum": (0, None), "max": (0,), "median": (0,), "cumsum": (0, None), "trace": (0, 0, 1, None),
+              "var": (0, None)}[name]  # fmt: skip
+    expected = getattr(np, name)(X, *before)
+    out = fg.zeros(expected.shape)
+    x = fg.tensor(X, requires_grad=True)
+    assert getattr(np, name)(x, *before, out) is out and out.requires_grad
+    np.testing.assert_allclose(out.detach(), expected, rtol=1e-12)
+
+
 # ---- out= ------------------------------------------------------------------------------------------------------------
 ARGUMENTS = {
     **dict.fromkeys(("quantile", "nanquantile"), (X, 0.3)), **dict.fromkeys(("percentile", "nanpercentile"), (X, 30)),

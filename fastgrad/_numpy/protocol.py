@@ -447,6 +447,8 @@ def _our_function(function: Callable[..., Any], args: tuple[Any, ...], kwargs: d
     ours, taken, names, unnamed, defaults = route
     if len(args) == 1 and not kwargs:  # the array alone, which goes over by position
         return ours(args[0])
+    if "out" in names and (k := names.index("out")) < len(args) and isinstance(args[k], Tensor):
+        return _our_function(function, (*args[:k], None, *args[k + 1 :]), {**kwargs, "out": args[k]})
     if "kwargs" in taken:  # it takes all of NumPy's
         return ours(*args, **kwargs)
     given = {**dict(zip(names, args)), **{_RENAMED.get(name, name): value for name, value in kwargs.items()}}
