@@ -77,9 +77,12 @@ def color_rows(cnp.ndarray start not None, cnp.ndarray columns not None, int64_t
 
 def entries_of_passes(cnp.ndarray start not None, cnp.ndarray columns not None, cnp.ndarray colors not None,
                       bint of_columns, ends not None, list passes not None):
-    """The entries of a matrix in CSR form, in which columns ascend, from a pass for each colour of its rows, which has a
-    number for each column; with ``of_columns`` for each colour of its columns, with a number for each row. A pass is a
-    list of float arrays, or None for zeros, of which array k has the numbers from ``ends[k]`` to ``ends[k + 1]``."""
+    """The entries of a matrix in CSR form, in which columns ascend, from a pass for each colour of its rows.
+
+    A pass has a number for each column; with ``of_columns`` there is one for each colour of the columns, with a number
+    for each row. It is a list of float arrays, or None for zeros, of which array k has the numbers from ``ends[k]`` to
+    ``ends[k + 1]``.
+    """
     cdef cnp.ndarray entries = np.empty(cnp.PyArray_SIZE(columns), np.float64)
     cdef cnp.ndarray places = contiguous(start, np.int64), indices = contiguous(columns, np.int32)
     cdef cnp.ndarray mine = contiguous(colors, np.int32), between = contiguous(ends, np.int64)
