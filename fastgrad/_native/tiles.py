@@ -8,14 +8,13 @@ from collections.abc import Iterator
 import numpy as np
 
 from .. import _core
-from .description import Step
+from .description import PLAIN_PRODUCT, Step
 from .products import shared
 from .scope import Scope, Text, Unwritten
 from .values import Value, c_type, declaration, suffix
 
 _SMALL = 1 << 16  # multiplications of a product that is written in tiles, at most
 _PANEL = 512  # elements of the second operand that are copied for that, at most
-PLAIN = 2  # attributes of a product whose matrices do not lie within arrays of another layout (gemm_dispatch.h)
 _BLOCK = 192  # a longer common axis is summed in blocks (K_BLOCK in gemm.c)
 _VECTOR_BYTES = {"avx512": 64, "avx2": 32}  # of tile.h, elsewhere 16
 _REGISTERS = {"avx512": 24, "neon": 24}  # accumulators of a tile at most, elsewhere 12
@@ -26,7 +25,7 @@ def matmul(scope: Scope, k: int, step: Step) -> None:
     """y = op(a) op(b), or the same added to y."""
     d = scope.description
     a, b, y = (d.buffer(v) for v in (*step.operands[:2], step.y))
-    if len(step.attr) > PLAIN or len(a.shape) != 2 or len(b.shape) != 2 or not y.size or y.dtype.kind != "f":
+    if len(step.attr) > PLAIN_PRODUCT or len(a.shape) != 2 or len(b.shape) != 2 or not y.size or y.dtype.kind != "f":
         raise Unwritten
     ta, tb = (bool(x) for x in step.attr[:2])
     (m, n), depth = y.shape, a.shape[not ta]
