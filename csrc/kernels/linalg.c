@@ -204,7 +204,7 @@ MATRIX void NAME(cholesky_vjp)(int64_t n, const ELEMENT *y, ELEMENT *g)
 
 /* Exchange line i of n lines, the rows or the columns of y, with line p, which is i or a later one. Lines begin `line`
  * elements apart, and each has k elements that are `step` apart. */
-INLINE void NAME(exchange_lines)(int64_t n, int64_t i, ELEMENT p, int64_t k, ELEMENT *y, int64_t line, int64_t step)
+MATRIX void NAME(exchange_lines)(int64_t n, int64_t i, ELEMENT p, int64_t k, ELEMENT *y, int64_t line, int64_t step)
 {
 #ifdef IN_LANES
     for (int64_t r = i + 1; r < n; r++) {

@@ -225,13 +225,20 @@ static int find_dead(fg_program *p, arena *a, int start, int k)
     return FG_OK;
 }
 
-/* One of those buffers with as many elements of y's dtype, or NULL. */
+/* Does y fit into the memory of x, each with the zeros around it, if it begins at the same offset? */
+static int fits_into(const buffer *y, const buffer *x)
+{
+    int64_t before = aligned(y->before), room = aligned(x->before);
+    return before <= room && bytes_of(y) - before <= bytes_of(x) - room;
+}
+
+/* One of those buffers with as many elements of y's dtype, into which it fits, or NULL. */
 static buffer *take_dead(fg_program *p, arena *a, const buffer *y)
 {
     int *dead = a->dead.item;
     for (int i = a->dead.n - 1; i >= 0; i--)
         if (p->buffer[dead[i]].array.dtype == y->array.dtype &&
-            p->buffer[dead[i]].array.shape->size == y->array.shape->size) {
+            p->buffer[dead[i]].array.shape->size == y->array.shape->size && fits_into(y, &p->buffer[dead[i]])) {
             buffer *x = &p->buffer[dead[i]];
             dead[i] = dead[--a->dead.n];
             return x;

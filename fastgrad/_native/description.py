@@ -12,6 +12,7 @@ from .._core import Program
 from .limits import CONSTANT_BYTES
 
 _N_OPS = len(_core.OP_NAMES)
+PLAIN_PRODUCT = 2  # attributes of a product whose matrices do not lie within arrays of another order (gemm_dispatch.h)
 
 
 class Buffer(NamedTuple):

@@ -15,13 +15,12 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from .. import _core
-from .description import Step
+from .description import PLAIN_PRODUCT, Step
 from .maps import lanes
 from .scope import Scope, Text, Unwritten
 from .steps import elements
 from .values import Value, c_type, declaration, suffix
 
-PLAIN = 2  # attributes of a product whose matrices do not lie within arrays of another order (gemm_dispatch.h)
 _FEW = 200  # multiplications of a product that is written out, at most (fg_is_few in csrc/kernels.h)
 _MOST = 2048  # ... of one that is a loop
 _LONG = 32  # from here on, products of rows with rows are summed in another order (csrc/kernels/gemm_dispatch.c),
@@ -139,7 +138,7 @@ def matmul(scope: Scope, k: int, step: Step) -> None:
     """y = a b, or y = a b + c."""
     d = scope.description
     a, b, y = (d.buffer(v) for v in (*step.operands[:2], step.y))
-    if len(step.attr) > PLAIN:
+    if len(step.attr) > PLAIN_PRODUCT:
         raise Unwritten
     (ta, tb), (m, n), n_stack = step.attr[:2], y.shape[-2:], math.prod(y.shape[:-2])
     depth = a.shape[-1 - bool(ta)]

@@ -9,8 +9,7 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from .description import Buffer, Step
-from .products import PLAIN
+from .description import PLAIN_PRODUCT, Buffer, Step
 from .scope import Scope, StepWriter, Unwritten
 from .standalone import BAD_INDEX, StandaloneScope
 from .values import Value, broadcast_strides, c_type, contiguous, index_text
@@ -264,7 +263,7 @@ def _matmul(scope: Scope, k: int, step: Step) -> None:
     a, b, y = (d.buffer(v) for v in (*step.operands[:2], step.y))
     if min(len(a.shape), len(b.shape)) < 2 or y.dtype.kind != "f":
         raise Unwritten
-    if len(step.attr) > PLAIN:
+    if len(step.attr) > PLAIN_PRODUCT:
         _matmul_within(scope, step, y.dtype)
         return
     ta, tb = step.attr[:2]

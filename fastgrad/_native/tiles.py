@@ -8,8 +8,8 @@ from collections.abc import Iterator
 import numpy as np
 
 from .. import _core
-from .description import Step
-from .products import PLAIN, shared
+from .description import PLAIN_PRODUCT, Step
+from .products import shared
 from .scope import Scope, Text, Unwritten
 from .values import Value, c_type, declaration, suffix
 
@@ -25,7 +25,7 @@ def matmul(scope: Scope, k: int, step: Step) -> None:
     """y = op(a) op(b), or the same added to y."""
     d = scope.description
     a, b, y = (d.buffer(v) for v in (*step.operands[:2], step.y))
-    if len(step.attr) > PLAIN or len(a.shape) != 2 or len(b.shape) != 2 or not y.size or y.dtype.kind != "f":
+    if len(step.attr) > PLAIN_PRODUCT or len(a.shape) != 2 or len(b.shape) != 2 or not y.size or y.dtype.kind != "f":
         raise Unwritten
     ta, tb = (bool(x) for x in step.attr[:2])
     (m, n), depth = y.shape, a.shape[not ta]
