@@ -73,8 +73,9 @@ def test_an_ndarray_does_not_take_the_number_of_a_tensor_that_requires_gradients
         for x in (t, t * 1, fg.sum(t)):
             with pytest.raises(TypeError, match=r"^a\[i\] = x: .* write a = fastgrad.asarray\(a\).at\[i\].set\(x\)"):
                 v[1] = x
-            with pytest.raises(TypeError, match=r"^a\[i\] = x: "):
-                v[0] += x
+            if v.dtype != complex:  # a complex number and a tensor have no sum
+                with pytest.raises(TypeError, match=r"^a\[i\] = x: "):
+                    v[0] += x
         assert v.tolist() == [0, 0, 0]
         v[0], v[1], v[2] = t.item(), float(t), t.detach()
         assert v.tolist() == [2, 2, 2]

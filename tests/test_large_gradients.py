@@ -139,14 +139,14 @@ def test_finite_products_whose_bound_is_not_finite():
 
 def test_panels_of_one_gradient_leave_what_another_is_computed_from():
     """Panels that are only checked for values that are not finite: one of the second gradient would fit the memory of
-    an operand of the first."""
+    an operand of the first. All sums are exact in any order, as a BLAS may add in any."""
 
     def loss(p, x, y):
         return fg.sum((y * 2) @ p["v"]) + fg.sum((x * 2) @ p["w"])
 
-    x, y = np.ones((500, 600), np.float32), np.ones((100, 1200), np.float32)
-    x[0], x[1] = 1e38, -1e38
-    y[0], y[1] = 1e38, -1e38
+    x, y = np.full((500, 600), 2.0**105, np.float32), np.full((100, 1200), 2.0**105, np.float32)
+    x[0], x[1] = 2.0**126, -(2.0**126)
+    y[0], y[1] = 2.0**126, -(2.0**126)
     p = {"w": np.zeros((600, 1000), np.float32), "v": np.zeros((1200, 870), np.float32)}
     step = traced(loss, p, fg.optim.SGD(1.0), x, y)
     assert panels(step, x, y) == 2
