@@ -55,6 +55,18 @@ def test_neighbours_are_read_in_one_loop(n, dtype):
     assert text.count("f->arena") <= 1 and "run_step" not in text  # nothing but the value goes through memory
 
 
+def test_a_sum_that_a_loop_leaves_for_later_is_written_by_itself():
+    """Its operand takes over the memory of what the loop reads elsewhere."""
+
+    def f(x, y, w):
+        d = x - w
+        joined = np.concatenate([x[500:], y[:500]]) + d
+        scaled = d * w
+        return joined, scaled, np.sum(scaled * joined)
+
+    check(f, RNG.normal(size=(3, 1032)), "a sum")
+
+
 def random_stencil(rng, n):
     """A random program of differences, products and sums of parts of a vector."""
     plan = [(int(rng.integers(5)), int(rng.integers(100)), int(rng.integers(1, 4))) for _ in range(rng.integers(2, 7))]

@@ -189,3 +189,15 @@ def test_random_products(seed):
     for one, other in zip(got, eager, strict=True):
         scale = np.abs(other).max(initial=1)
         np.testing.assert_allclose(one, other, rtol=0, atol=tolerance * scale)
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("m, b, k, n", [(40, 2, 90, 1), (90, 5, 90, 1), (17, 8, 40, 1), (1, 5, 90, 40)])
+@pytest.mark.parametrize("equation", ["mbk,knb->nbm", "mbk,bkn->bnm", "mbk,bnk->bmn", "mbk,bnk->bnm"])
+def test_thin_products_of_slices_that_would_have_another_kernel(equation, m, b, k, n, dtype):
+    """Where these lie they would be products of rows with rows, whose kernel takes whole matrices alone."""
+    x, sizes = draw((m, b, k), dtype), {"n": n, "b": b, "k": k}
+    w = draw([sizes[axis] for axis in equation[4:7]], dtype, 1)
+    found = fg.compile(lambda x, w: np.einsum(equation, np.concatenate([x, x], axis=-1)[..., 1 : k + 1], w))(x, w)
+    expected = np.einsum(equation, np.roll(x, -1, axis=-1), w)
+    np.testing.assert_allclose(found, expected, atol=200 * np.finfo(dtype).eps * np.abs(expected).max())

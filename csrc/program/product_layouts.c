@@ -171,14 +171,21 @@ static int rewrite(fg_program *p, instruction *a, int stack, const placed *at, i
     return ok ? FG_OK : FG_NO_MEMORY;
 }
 
-/* Is a product one whose kernel takes any rows? The others read vectors. */
-static int takes_rows(const fg_program *p, const instruction *a)
+/* What computes a product of depth k, if the flags of transposition are exchanged where `also` says so. */
+static fg_gemm_backend backend_of(const fg_program *p, const instruction *a, int64_t k, int also_a, int also_b)
 {
-    const fg_shape *x = shape_of(p, operands_of(p, a)[0]), *y = shape_of(p, a->y);
-    int ta = (int)attrs_of(p, a)[0], tb = (int)attrs_of(p, a)[1];
-    int64_t m = fg_rows_of(y, 0), n = fg_cols_of(y, 0), k = fg_cols_of(x, ta);
-    fg_gemm_backend by = fg_choose_gemm_backend(values_of(p)[a->y].array->dtype, ta, tb, m, n, k);
-    return y->size && m * n > 1 && k && (by == FG_GEMM_TILES || by == FG_GEMM_BLAS);
+    const fg_shape *y = shape_of(p, a->y);
+    const int64_t *flag = attrs_of(p, a);
+    return fg_choose_gemm_backend(values_of(p)[a->y].array->dtype, (int)flag[0] ^ also_a, (int)flag[1] ^ also_b,
+                                  fg_rows_of(y, 0), fg_cols_of(y, 0), k);
+}
+
+/* Is a product of depth k one whose kernel takes any rows? The others read vectors. */
+static int takes_rows(const fg_program *p, const instruction *a, int64_t k)
+{
+    const fg_shape *y = shape_of(p, a->y);
+    fg_gemm_backend by = backend_of(p, a, k, 0, 0);
+    return y->size && fg_rows_of(y, 0) * fg_cols_of(y, 0) > 1 && k && (by == FG_GEMM_TILES || by == FG_GEMM_BLAS);
 }
 
 int fg_pass_read_products_in_place(fg_program *p)
@@ -198,10 +205,12 @@ int fg_pass_read_products_in_place(fg_program *p)
     }
     for (int k = 0; !status && k < p->instructions.n; k++) {
         instruction *a = &instructions_of(p)[k];
-        if (a->op != FG_OP_matmul || a->n_in != 2 || !takes_rows(p, a))
+        if (a->op != FG_OP_matmul || a->n_in != 2)
             continue;
         int stack = shape_of(p, a->y)->ndim - 2, v[2];
         int64_t depth = fg_cols_of(shape_of(p, operands_of(p, a)[0]), (int)attrs_of(p, a)[0]);
+        if (!takes_rows(p, a, depth))
+            continue;
         instruction *t = stack && uses[a->y] == 1 && moves[a->y] ? &instructions_of(p)[moves[a->y] - 1] : NULL;
         placed at[3];
         int changed = find_operand(p, maker, a, 0, stack, &at[0], &v[0]);
@@ -209,7 +218,9 @@ int fg_pass_read_products_in_place(fg_program *p)
         int moved = find_result(p, a, t, stack, &at[2]);
         if (moved && at[2].transposed) /* its columns are contiguous: left as it is */
             moved = find_result(p, a, NULL, stack, &at[2]);
-        if (!changed && !moved)
+        /* Where matrices that lie otherwise would have another kernel, they are copied: it may read vectors alone. */
+        if ((!changed && !moved) ||
+            backend_of(p, a, depth, at[0].transposed, at[1].transposed) != backend_of(p, a, depth, 0, 0))
             continue;
         status = rewrite(p, a, stack, at, depth);
         operands_of(p, a)[0] = v[0];

@@ -230,7 +230,8 @@ cdef class Watch:
             p.dim = <cnp.npy_intp *>PyMem_Malloc((p.ndim + 1) * sizeof(cnp.npy_intp))
             if p.dim == NULL:
                 raise MemoryError("no memory for the shape of an array that a program reads from outside")
-            memcpy(p.dim, cnp.PyArray_DIMS(<cnp.ndarray>p.holder), p.ndim * sizeof(cnp.npy_intp))
+            if p.ndim:                  # else NumPy may have no array of lengths
+                memcpy(p.dim, cnp.PyArray_DIMS(<cnp.ndarray>p.holder), p.ndim * sizeof(cnp.npy_intp))
         p.size = bytes_of(<object>p.holder)
         if p.size == 0:
             return 0

@@ -373,13 +373,25 @@ class ElementLoop:
         while True:
             while pending and self._join(pending[0].k, pending[0].step):
                 pending.popleft()
-            if not self.items:
+            if not self.items and not pending:
                 return
+            if not self.items:
+                self._write_alone(pending.popleft())
+                continue
             plan = self._plan(len(self.items))
             left = self.items[plan.n :]
             self._write(plan)
             self.forget()
             pending.extendleft(reversed(left))
+
+    def _write_alone(self, item: Item) -> None:
+        """Write a step that can be part of a run, but not begin one, as a sum of what is in memory."""
+        try:
+            self.scope.text.writers[item.step.name](self.scope, item.k, item.step)
+        except Unwritten:
+            if self.scope.is_alone:
+                raise
+            self.scope.fail(range(item.k, item.k + 1))
 
     def _write(self, plan: Plan) -> None:
         items, scope, text = self.items[: plan.n], self.scope, self.scope.text

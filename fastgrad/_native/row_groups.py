@@ -67,10 +67,11 @@ class _Group:
         """How many elements the group has, and each of its rows."""
         found = set[tuple[int, int]]()
         for step in self.steps.values():
-            x, y = self.d.buffer(step.operands[0]), self.d.buffer(step.y)
+            y = self.d.buffer(step.y)
             if step.name == "matmul":
                 found.add((y.size, y.shape[-1]))
             elif step.name in ("sum", "max", "min"):
+                x = self.d.buffer(step.operands[0])
                 sizes = reduced(x.shape, step.attr[0])
                 if sizes is None or x.dtype.kind != "f" or (sizes[0] != 1 and sizes[2] != 1):
                     raise Unwritten
