@@ -340,3 +340,25 @@ def test_the_same_bits_beside_an_argument_that_is_not_usual(name, unusual, dtype
     assert np.isfinite(y).all()
     np.testing.assert_array_equal(f(fg.asarray(among)).numpy()[keep], y)
     np.testing.assert_array_equal(np.array([f(v).item() for v in x[:50]], dtype), y[:50])
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_extreme_arguments_of_the_beta_function_and_of_coefficients(dtype):
+    """Where SciPy's values are the limits; at the poles, where there is none, ours are nan."""
+    huge, tiny = (1e30, 1e-30) if dtype == np.float32 else (1e300, 1e-300)
+    cases = {
+        "beta": [(-0.5, -0.5), (-0.5, huge), (huge, -0.5), (-0.5, tiny), (-1.5, 2.5), (0.0, 0.5), (-0.5, 0.25)],
+        "betaln": [(-0.5, -0.5), (-0.5, huge), (huge, -0.5), (-7.5, 20.25), (-0.5, INF), (0.5, INF)],
+        "binom": [(0.5, -INF), (0.5, -huge), (huge, -2), (INF, -2), (INF, 0), (INF, 2), (-1, 0.5), (-2, 0.5)],
+    }
+    for name, pairs in cases.items():
+        a, b = (np.array(v, dtype) for v in zip(*pairs, strict=True))
+        expected = getattr(scipy.special, name)(a.astype(float), b.astype(float))
+        if name == "betaln":
+            expected[pairs.index((-0.5, INF))] = INF  # SciPy's is -inf, but the function grows as the root of b
+        f = getattr(special, name)
+        for y in (f(a, b).numpy(), np.asarray(fg.compile(f)(a, b))):
+            assert y.dtype == dtype
+            np.testing.assert_allclose(y, expected, rtol=100 * np.finfo(dtype).eps, err_msg=name)
+    assert np.isnan(special.beta(np.array([-2, 0.5], dtype), np.array([0.5, -1], dtype)).numpy()).all()
+    fg.check_grads(special.beta, (np.array([-0.5, -0.4], dtype), np.array([-0.5, 0.3], dtype)), order=1)

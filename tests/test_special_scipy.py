@@ -257,3 +257,20 @@ def test_without_scipy_the_error_says_what_to_install():
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_the_t_distribution_of_the_least_degree_of_freedom():
+    np.testing.assert_allclose(special.stdtr(5e-324, [-1e300, -2.0, 0.0, 2.0, 1e300]).numpy(), 0.5, rtol=1e-12)
+
+
+def test_inverses_of_tiny_probabilities():
+    """By the leading term of the series, computed in high precision; SciPy's are nan or stop at the smallest number."""
+    for a, b, p in ((4.0, 1.5, 1e-200), (4.0, 1.5, 1e-300), (0.4, 0.15, 1e-100), (1.5, 4.0, 1e-300), (4.0, 1.5, 1e-90)):
+        expected = (mpmath.mpf(p) * a * mpmath.beta(a, b)) ** (1 / mpmath.mpf(a))
+        np.testing.assert_allclose(special.betaincinv(a, b, p).item(), float(expected), rtol=1e-12)
+    assert special.betaincinv(0.1, 0.2, 1e-300).item() == 0
+    fg.check_grads(lambda q: fg.log(fg.stats.f.isf(fg.exp(q), 3, 8)), (np.array([-460.0]),), order=1)
+    np.testing.assert_allclose(fg.stats.f.sf(fg.stats.f.isf(1e-200, 3, 8), 3, 8).item(), 1e-200, rtol=1e-10)
+    for f in (fg.stats.gamma.ppf, fg.stats.chi2.ppf):  # the quantile is too small for a float
+        slope = fg.grad(lambda q, f=f: f(q, 0.1))
+        assert slope(1e-100) == 0 and fg.grad(slope)(1e-100) == 0

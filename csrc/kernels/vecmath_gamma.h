@@ -287,9 +287,9 @@ static inline double vm_polygamma(int64_t n, double x) {
 }
 
 /* ---- log |beta(a, b)| ------------------------------------------------------------------------------------- */
-/* With a <= b: from b = 8 on the logarithms of Stirling's series are joined, so that they do not cancel (after
- * A. R. DiDonato and A. H. Morris, "Algorithm 708: significant digit computation of the incomplete beta function
- * ratios", 1992). log1p(a / b) stands for log(a + b) - log(b). */
+/* With a <= b: where b and a + b are at least 8, the logarithms of Stirling's series are joined, so that they do not
+ * cancel (after A. R. DiDonato and A. H. Morris, "Algorithm 708: significant digit computation of the incomplete beta
+ * function ratios", 1992). log1p(a / b) stands for log(a + b) - log(b). */
 VM_INLINE double vm_betaln_f64(double first, double second) {
     double a = first < second ? first : second, b = first < second ? second : first;
     int far = b >= 8, both = a >= 8;
@@ -299,10 +299,10 @@ VM_INLINE double vm_betaln_f64(double first, double second) {
     double tails = vm_stirling(d) - vm_stirling(far ? sum : 16);
     double mixed = ga + (a - (a + (b - 0.5)) * lq - a * lb + tails);
     double large = (a - 0.5) * lb - b * lq - 0.5 * vm_log_f64(d) + (0x1.d67f1c864beb5p-1 + (vm_stirling(c) + tails));
-    double y = both ? large : ((b >= 8) & (a > 0)) ? mixed : ga + gb - gsum;
+    double y = both ? large : (far & (sum >= 8)) ? mixed : ga + gb - gsum;
     y = a == 0 ? INFINITY : y;
     y = b == 0 ? INFINITY : y;
-    y = sum == INFINITY ? -sum : y;
+    y = sum == INFINITY ? a < 0 ? sum : -sum : y;
     return sum != sum ? sum : y;
 }
 

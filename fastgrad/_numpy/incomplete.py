@@ -130,11 +130,18 @@ GAMMAINC, LOG_GAMMAINC = _gamma_rows("gammainc", False, _at_most_1("gammainc"))
 GAMMAINCC, LOG_GAMMAINCC = _gamma_rows("gammaincc", True, _at_most_1("gammaincc"))
 LOWER_GAMMA = IncompleteFunction(GAMMAINC, GAMMAINCC, LOG_GAMMAINC, LOG_GAMMAINCC)
 UPPER_GAMMA = IncompleteFunction(GAMMAINCC, GAMMAINC, LOG_GAMMAINCC, LOG_GAMMAINC)
+
+
+def _reciprocal_gamma_density(a: Any, x: Any) -> Any:
+    """The derivative of the quantile x by its probability; 0 where x is 0 because it is too small for a float."""
+    none = (x == 0) & (a < 1)
+    return where(none, 0.0, exp(-_GAMMA_LOG_DENSITY.at(a, where(none, 1.0, x))))
+
+
 _GAMMAINCINV, _GAMMAINCCINV = [
     HostElementwise(
         name, by_scipy(name),
-        [lambda y, a, p: gamma_quantile_slope(a, y),
-         lambda y, a, p, s=s: s * exp(-_GAMMA_LOG_DENSITY.at(a, y))],
+        [lambda y, a, p: gamma_quantile_slope(a, y), lambda y, a, p, s=s: s * _reciprocal_gamma_density(a, y)],
     )
     for name, s in (("gammaincinv", 1.0), ("gammainccinv", -1.0))
 ]  # fmt: skip
@@ -308,12 +315,48 @@ def _beta_rows(name: str, is_upper: bool) -> tuple[HostElementwise, HostElementw
 BETAINC, LOG_BETAINC = _beta_rows("betainc", False)
 BETAINCC, LOG_BETAINCC = _beta_rows("betaincc", True)
 LOWER_BETA = IncompleteFunction(BETAINC, BETAINCC, LOG_BETAINC, LOG_BETAINCC)
+
+
+def _beta_inverse(name: str) -> Callable[..., Any]:
+    """SciPy's inverse; where it is so near the end that p leads to that only the leading term of its series counts, and
+    SciPy's may be nan or the smallest normal number, that term."""
+    f, is_upper = by_scipy(name), name == "betainccinv"
+
+    def inverse(a: Any, b: Any, p: Any) -> Any:
+        x = np.asarray(f(a, b, p))
+        near = ~(x < 1) if is_upper else ~(x > 1e-18)
+        small = near & (p > 0) & (p < 0.5) & (a > 0) & (b > 0)
+        if not small.any():
+            return x
+        q, a, b = (np.broadcast_to(z, x.shape)[small].astype(np.float64) for z in (p, a, b))
+        power = b if is_upper else a
+        with np.errstate(all="ignore"):
+            distance = np.exp((np.log(q) + np.log(power) + betaln(a, b).numpy()) / power)
+        x[small] = np.where(distance < 1e-16, 1 - distance if is_upper else distance, x[small])
+        return x
+
+    return inverse
+
+
+def _reciprocal_beta_density(a: Any, b: Any, x: Any, p: Any, is_upper: bool) -> Any:
+    """The derivative of the quantile x by its lower probability; where x has been rounded to an end, by the leading
+    term of the series there."""
+    inside, y = (p > 0) & (p < 1), 1 - x
+    at_end = inside & ((x == 0) | (y == 0))
+    from_0 = at_end & (x == 0)
+    power, p = where(from_0, a, b), where(inside, p, 0.5)
+    log_p = where(from_0, log1p(-p), log(p)) if is_upper else where(from_0, log(p), log1p(-p))
+    leading = ((1 - power) * log_p + betaln(a, b) + log(power)) / power - log(power)
+    inner = where(at_end, 0.5, x)
+    return exp(where(at_end, leading, -_BETA_LOG_DENSITY.at(a, b, inner, 1 - inner)))
+
+
 _BETAINCINV, _BETAINCCINV = [
     HostElementwise(
-        name, by_scipy(name),
+        name, _beta_inverse(name),
         [lambda x, a, b, p: _beta_quantile_slope(a, b, x, 1 - x, False),
          lambda x, a, b, p: _beta_quantile_slope(a, b, x, 1 - x, True),
-         lambda x, a, b, p, s=s: s * exp(-_BETA_LOG_DENSITY.at(a, b, x, 1 - x))],
+         lambda x, a, b, p, s=s: s * _reciprocal_beta_density(a, b, x, p, s < 0)],
     )
     for name, s in (("betaincinv", 1.0), ("betainccinv", -1.0))
 ]  # fmt: skip
@@ -409,6 +452,7 @@ def _stdtr(df: Any, t: Any) -> Any:
 
 def _t_tail(df: Any, t: Any) -> Any:
     """Twice the smaller tail."""
+    df = np.where(df > 0, np.maximum(df, 1e-323), df)  # half of which is above 0
     with np.errstate(all="ignore"):
         ratio = t / df * t
         x, y = 1 / (1 + ratio), 1 / (1 + 1 / ratio)

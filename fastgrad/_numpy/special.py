@@ -10,6 +10,7 @@ import numpy as np
 from .. import _core
 from .._core import (
     Tensor,
+    absolute,
     asarray,
     betaln,
     digamma,
@@ -140,15 +141,24 @@ def gammasgn(x: TensorLike) -> Tensor:
 def beta(a: TensorLike, b: TensorLike) -> Tensor:
     """The beta function ``gamma(a) gamma(b) / gamma(a + b)``, elementwise.
 
-    It is the exponential of ``betaln``, and errs by about as many ULP more as that is large.
+    It is the exponential of ``betaln``, and errs by about as many ULP more as that is large. Where an argument is a
+    negative whole number it is nan, as ``gamma`` is.
 
     >>> import fastgrad as fg
-    >>> round(fg.special.beta(2.0, 3.0).item(), 4)
-    0.0833
+    >>> fg.special.beta([2.0, -0.5], [3.0, -0.5]).numpy().round(4)
+    array([0.0833, 0.    ])
     """
-    _, (a, b) = _core.promoted("beta", a, b)
-    positive = _core.exp(betaln(a, b))
-    return positive * (gammasgn(a) * gammasgn(b) * gammasgn(a + b))
+    dtype, (a, b) = _core.promoted("beta", a, b)
+    below = ((a < 0) & (b != 0)) | ((b < 0) & (a != 0))
+    if not _core.traced(below) and not below.numpy().any():
+        return _core.exp(betaln(a, b))
+    # Below 0 there are zeros, where a + b is a pole, whose slope the logarithm does not have.
+    most = 12 if dtype == np.float32 else 50
+    small = below & (absolute(a) <= most) & (absolute(b) <= most)
+    p, q = where(small, a, 1), where(small, b, 1)
+    product = gamma(p) * rgamma(p + q) * gamma(q)  # in an order that does not overflow next to 0
+    a, b = where(small, 1, a), where(small, 1, b)
+    return where(small, product, _core.exp(betaln(a, b)) * (gammasgn(a) * gammasgn(b) * gammasgn(a + b)))
 
 
 def log_binom(n: TensorLike, k: TensorLike) -> Tensor:
@@ -177,19 +187,27 @@ def binom(n: TensorLike, k: TensorLike) -> Tensor:
     """
     dtype, (n, k) = _core.promoted("binom", n, k)
     most = 12 if dtype == np.float32 else 50
-    small = (_core.absolute(n) <= most) & (_core.absolute(k) <= most)
+    small = (absolute(n) <= most) & (absolute(k) <= most)
     few, chosen = where(small, n, 1), where(small, k, 1)
-    y = gamma(few + 1) * rgamma(chosen + 1) * rgamma(few - chosen + 1)
+    y = gamma(where(few == -1, np.nan, few + 1)) * rgamma(chosen + 1) * rgamma(few - chosen + 1)
     if not _core.traced(small) and small.numpy().all():
         return y
-    n, k = where(small, most, n), where(small, 1, k)
+    # What has no logarithm: a coefficient of 0, and the limit for infinite n.
+    whole, ends = _core.floor(n) == n, (k == _core.floor(k)) & (k < 0)
+    none = (ends | (absolute(k) == np.inf)) & ~((n < 0) & whole) & ((absolute(n) < np.inf) | ends)
+    limit = (n == np.inf) & (absolute(k) < np.inf) & ~ends
+    number = y.dtype.type
+    at_limit = where(k > 0, number(np.inf), where(k == 0, number(1), number(0)))
+    known = small | none | limit
+    n, k = where(known, most, n), where(known, 1, k)
     rest = n - k
     positive = where(n > -1, n, 1)
     large = where(
         n > -1, -_core.log1p(positive) - betaln(rest + 1, k + 1), gammaln(n + 1) - gammaln(k + 1) - gammaln(rest + 1)
     )
     sign = gammasgn(n + 1) * gammasgn(k + 1) * gammasgn(rest + 1)
-    return where(small, y, _core.exp(large) * where((sign != sign) & (large == -np.inf), 1, sign))
+    large = _core.exp(large) * where((sign != sign) & (large == -np.inf), 1, sign)
+    return where(small, y, where(none, 0.0, where(limit, at_limit, large)))
 
 
 # ---- sums of exponentials ----------------------------------------------------------------------------------------
