@@ -53,6 +53,23 @@ def test_arguments_are_numpys_in_numpys_order(theirs, ours):
     assert variadic or named - DROPPED.get(theirs.__name__, set()) <= found.keys() | LEFT_OUT.keys()
 
 
+@pytest.mark.parametrize("name", ["cho_factor", "cho_solve", "solve_triangular"])
+def test_arguments_are_scipys(name):
+    scipy_linalg = pytest.importorskip("scipy.linalg")
+    theirs, ours = signature(getattr(scipy_linalg, name)), signature(getattr(fg.linalg, name))
+    assert list(ours.parameters) == list(theirs.parameters)
+    assert [p.default for p in ours.parameters.values()] == [p.default for p in theirs.parameters.values()]
+
+
+@pytest.mark.parametrize("method", ["cdf", "sf", "logcdf", "logsf", "ppf", "isf", "pdf", "logpdf", "pmf", "logpmf"])
+@pytest.mark.parametrize("name", ["norm", "gamma", "poisson", "geom"])
+def test_first_arguments_of_distributions_are_scipys(name, method):
+    scipy_stats = pytest.importorskip("scipy.stats")
+    theirs, ours = (getattr(getattr(m, name), method, None) for m in (scipy_stats, fg.stats))
+    if theirs and ours:
+        assert next(iter(signature(ours).parameters)) == next(iter(signature(theirs).parameters))
+
+
 @pytest.mark.parametrize("name", [name for name in dir(fg.Tensor) if not name.startswith("_")])
 def test_arguments_of_methods_are_those_of_the_function(name):
     """NumPy's own methods take theirs in the order of its functions, too, but do not tell all of them."""
@@ -146,3 +163,12 @@ def test_a_tensor_takes_the_result(name, f):
 
     for g in (fg.grad(loss), fg.compile(fg.grad(loss))):
         np.testing.assert_allclose(g(arguments[0]), fg.grad(lambda x: (f(x, *arguments[1:]) ** 2).sum())(arguments[0]))
+
+
+@pytest.mark.parametrize("name", ["nanvar", "nanstd"])
+def test_the_dtype_of_a_mean_does_not_count(name):
+    x = np.array([[1.0, np.nan], [3.0, 5.0]], np.float32)
+    expected = getattr(np, name)(x, axis=0, keepdims=True, mean=np.array([[2.5, 5.0]]))
+    y = getattr(fg, name)(x, axis=0, keepdims=True, mean=np.array([[2.5, 5.0]]))
+    assert y.dtype == expected.dtype == np.float32
+    np.testing.assert_allclose(y.numpy(), expected, rtol=1e-6)

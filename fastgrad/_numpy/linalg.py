@@ -87,9 +87,12 @@ def triangle_of(name: str, a: TensorLike, upper: bool) -> Tensor:
     return swapaxes(apply_op(_CHOLESKY, [swapaxes(x, -1, -2)], attr), -1, -2)
 
 
-def cho_factor(a: TensorLike, lower: bool = False) -> tuple[Tensor, bool]:
+def cho_factor(
+    a: TensorLike, lower: bool = False, overwrite_a: bool = False, check_finite: bool = True
+) -> tuple[Tensor, bool]:
     """The Cholesky factor of ``a`` and which triangle it is, for ``cho_solve``; as ``scipy.linalg.cho_factor``, but
-    the other triangle is 0.
+    the other triangle is 0. As in JAX ``overwrite_a`` and ``check_finite`` change nothing: a is not written to, and nan
+    gives nan.
 
     >>> import fastgrad as fg
     >>> fg.linalg.cho_factor([[4.0, 2.0], [2.0, 5.0]], lower=True)
@@ -99,11 +102,14 @@ def cho_factor(a: TensorLike, lower: bool = False) -> tuple[Tensor, bool]:
     return triangle_of("cho_factor", a, not lower), bool(lower)
 
 
-def cho_solve(c_and_lower: tuple[TensorLike, bool], b: TensorLike) -> Tensor:
+def cho_solve(
+    c_and_lower: tuple[TensorLike, bool], b: TensorLike, overwrite_b: bool = False, check_finite: bool = True
+) -> Tensor:
     """The solution y of ``a @ y = b`` by the Cholesky factor of a: ``c_and_lower`` is the factor and whether it is the
     lower triangle; as ``scipy.linalg.cho_solve``.
 
-    b is a vector, a matrix or a stack of matrices; leading axes broadcast. Raises LinAlgError if the factor has a zero
+    b is a vector, a matrix or a stack of matrices; leading axes broadcast. As in JAX ``overwrite_b`` and
+    ``check_finite`` change nothing: b is not written to, and nan gives nan. Raises LinAlgError if the factor has a zero
     on its diagonal.
 
     >>> import fastgrad as fg
@@ -196,8 +202,9 @@ _TRANS = {0: False, 1: True, 2: True, "N": False, "T": True, "C": True}
 
 
 def solve_triangular(
-    a: TensorLike, b: TensorLike, trans: int | str = 0, lower: bool = False, unit_diagonal: bool = False
-) -> Tensor:
+    a: TensorLike, b: TensorLike, trans: int | str = 0, lower: bool = False, unit_diagonal: bool = False,
+    overwrite_b: bool = False, check_finite: bool = True,
+) -> Tensor:  # fmt: skip
     """The solution y of ``a @ y = b`` for a triangular matrix a, as ``scipy.linalg.solve_triangular``.
 
     Parameters
@@ -212,6 +219,8 @@ def solve_triangular(
         Whether a is lower triangular.
     unit_diagonal : bool
         The diagonal of a is taken as ones and is not read.
+    overwrite_b, check_finite : bool
+        As in JAX these change nothing: b is not written to, and nan gives nan.
 
     Raises LinAlgError for a matrix that is not square or has a zero on its diagonal, ValueError where lengths differ.
 

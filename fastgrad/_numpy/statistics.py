@@ -106,6 +106,8 @@ def nanvar(
     x, axis = _with_axis(a, axis, "nanvar")
     y = var(x, axis, dtype, None, ddof, keepdims, where=_valid(x, where), mean=mean, correction=correction)
     y = _enough(y, x, axis, ddof if correction is None else correction, keepdims, where)
+    if dtype is None and x.dtype.kind == "f":
+        y = _core.astype(y, x.dtype)  # that of mean does not count
     return stored("nanvar", out, y)
 
 
@@ -123,6 +125,8 @@ def nanstd(
     x, axis = _with_axis(a, axis, "nanstd")
     y = std(x, axis, dtype, None, ddof, keepdims, where=_valid(x, where), mean=mean, correction=correction)
     y = _enough(y, x, axis, ddof if correction is None else correction, keepdims, where)
+    if dtype is None and x.dtype.kind == "f":
+        y = _core.astype(y, x.dtype)  # that of mean does not count
     return stored("nanstd", out, y)
 
 

@@ -34,6 +34,8 @@ _LIMITS = {  # eps; what stands for the least number above 0, so that its recipr
     np.dtype(dtype): (float(np.finfo(dtype).eps), float(np.finfo(dtype).tiny) * 2.0**20, float(np.finfo(dtype).max))
     for dtype in (np.float32, np.float64)
 }
+# Of each distribution function: the values below and above the support.
+_OUTSIDE = {"cdf": (0.0, 1.0), "sf": (1.0, 0.0), "logcdf": (-math.inf, 0.0), "logsf": (0.0, -math.inf)}
 
 
 class Operands(NamedTuple):
@@ -133,43 +135,6 @@ class Distribution(Refusing):
     _ppf: Callable[..., Tensor]
     _isf: Callable[..., Tensor]
 
-    # ---- distribution functions -------------------------------------------------------------------------------------
-    def cdf(self, x: TensorLike, *args: Any, **kwargs: Any) -> Tensor:
-        """The distribution function, P(X <= x).
-
-        >>> import fastgrad as fg
-        >>> fg.stats.norm.cdf(1.0, loc=1.0, scale=2.0)
-        tensor(0.5)
-        """
-        return self._distribution("cdf", 0.0, 1.0, x, args, kwargs)
-
-    def sf(self, x: TensorLike, *args: Any, **kwargs: Any) -> Tensor:
-        """The survival function, P(X > x), accurate where it is small.
-
-        >>> import fastgrad as fg
-        >>> fg.stats.geom.sf(3, 0.5)
-        tensor(0.125)
-        """
-        return self._distribution("sf", 1.0, 0.0, x, args, kwargs)
-
-    def logcdf(self, x: TensorLike, *args: Any, **kwargs: Any) -> Tensor:
-        """The logarithm of the distribution function, finite where that underflows.
-
-        >>> import fastgrad as fg
-        >>> round(fg.stats.norm.logcdf(-40.0).item(), 4)
-        -804.6084
-        """
-        return self._distribution("logcdf", -math.inf, 0.0, x, args, kwargs)
-
-    def logsf(self, x: TensorLike, *args: Any, **kwargs: Any) -> Tensor:
-        """The logarithm of the survival function, finite where that underflows.
-
-        >>> import fastgrad as fg
-        >>> round(fg.stats.norm.logsf(40.0).item(), 4)
-        -804.6084
-        """
-        return self._distribution("logsf", 0.0, -math.inf, x, args, kwargs)
-
     # ---- operands ---------------------------------------------------------------------------------------------------
     def _refuse_if_no_quantiles(self, method: str) -> None:
         if self.no_quantiles:
@@ -208,9 +173,9 @@ class Distribution(Refusing):
         shapes = tensors[1 : n + 1]
         return Operands(tensors[0], shapes, known.get("loc"), known.get("scale"), valid, is_whole)
 
-    def _distribution(
-        self, method: str, at_low: float, at_high: float, x: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> Tensor:
+    def _distribution(self, method: str, x: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
+        """The distribution function or the survival function, or the logarithm of one."""
+        at_low, at_high = _OUTSIDE[method]
         operands = self._operands(method, x, args, kwargs)
         nudged = (not self.is_discrete,) * 2
         tails = (method != "logcdf", method != "logsf")
@@ -337,6 +302,43 @@ class Point:
 class Continuous(Distribution):
     """A distribution with a density."""
 
+    # ---- distribution functions
+    def cdf(self, x: TensorLike, *args: Any, **kwargs: Any) -> Tensor:
+        """The distribution function, P(X <= x).
+
+        >>> import fastgrad as fg
+        >>> fg.stats.norm.cdf(1.0, loc=1.0, scale=2.0)
+        tensor(0.5)
+        """
+        return self._distribution("cdf", x, args, kwargs)
+
+    def sf(self, x: TensorLike, *args: Any, **kwargs: Any) -> Tensor:
+        """The survival function, P(X > x), accurate where it is small.
+
+        >>> import fastgrad as fg
+        >>> fg.stats.expon.sf(1000.0, scale=500.0)
+        tensor(0.13533528)
+        """
+        return self._distribution("sf", x, args, kwargs)
+
+    def logcdf(self, x: TensorLike, *args: Any, **kwargs: Any) -> Tensor:
+        """The logarithm of the distribution function, finite where that underflows.
+
+        >>> import fastgrad as fg
+        >>> round(fg.stats.norm.logcdf(-40.0).item(), 4)
+        -804.6084
+        """
+        return self._distribution("logcdf", x, args, kwargs)
+
+    def logsf(self, x: TensorLike, *args: Any, **kwargs: Any) -> Tensor:
+        """The logarithm of the survival function, finite where that underflows.
+
+        >>> import fastgrad as fg
+        >>> round(fg.stats.norm.logsf(40.0).item(), 4)
+        -804.6084
+        """
+        return self._distribution("logsf", x, args, kwargs)
+
     def logpdf(self, x: TensorLike, *args: Any, **kwargs: Any) -> Tensor:
         """The logarithm of the density; -inf outside of the support.
 
@@ -440,6 +442,43 @@ class Discrete(Distribution):
         tensor([0.75, 0.25, 0.  ])
         """
         return self._density("pmf", k, args, kwargs, is_log=False)
+
+    # ---- distribution functions, whose first argument SciPy calls k
+    def cdf(self, k: TensorLike, *args: Any, **kwargs: Any) -> Tensor:
+        """The distribution function, P(X <= k).
+
+        >>> import fastgrad as fg
+        >>> fg.stats.bernoulli.cdf([0, 1], 0.25)
+        tensor([0.75, 1.  ])
+        """
+        return self._distribution("cdf", k, args, kwargs)
+
+    def sf(self, k: TensorLike, *args: Any, **kwargs: Any) -> Tensor:
+        """The survival function, P(X > k), accurate where it is small.
+
+        >>> import fastgrad as fg
+        >>> fg.stats.geom.sf(3, 0.5)
+        tensor(0.125)
+        """
+        return self._distribution("sf", k, args, kwargs)
+
+    def logcdf(self, k: TensorLike, *args: Any, **kwargs: Any) -> Tensor:
+        """The logarithm of the distribution function, finite where that underflows.
+
+        >>> import fastgrad as fg
+        >>> fg.stats.poisson.logcdf(0, 800.0)
+        tensor(-800.)
+        """
+        return self._distribution("logcdf", k, args, kwargs)
+
+    def logsf(self, k: TensorLike, *args: Any, **kwargs: Any) -> Tensor:
+        """The logarithm of the survival function, finite where that underflows.
+
+        >>> import fastgrad as fg
+        >>> round(fg.stats.geom.logsf(2000, 0.5).item(), 4)
+        -1386.2944
+        """
+        return self._distribution("logsf", k, args, kwargs)
 
 
 # ---- distributions whose functions SciPy computes --------------------------------------------------------------------
