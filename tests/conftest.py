@@ -4,6 +4,7 @@ Tensors of a test module or of a wider fixture exist before the test and do not 
 """
 
 import gc
+import signal
 import sys
 
 import pytest
@@ -11,6 +12,7 @@ import pytest
 import fastgrad as fg
 from fastgrad import _blas, _core, _lapack
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which a process in the background ignores
 fg.ones(2) * 2  # so that what the core makes only once is made before the first test
 
 

@@ -21,14 +21,6 @@ Y = X @ [1.0, -2.0, 0.5] + 3.0
 START = {"w": np.zeros(3), "b": 0.0}
 
 
-@pytest.fixture(autouse=True)
-def python_handles_interrupts():
-    """As in a terminal: a shell's background job is started with interrupts ignored."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
 def line(params, x, y):
     return fg.losses.mse(x @ params["w"] + params["b"], y)
 

@@ -11,8 +11,6 @@ import _thread, signal, sys, threading, time
 import numpy as np
 import fastgrad as fg
 
-signal.signal(signal.SIGINT, signal.default_int_handler)  # which a process in the background ignores
-
 def stopped(f):
     "Whether f, which never ends, is stopped by an interrupt that another thread sends."
     threading.Thread(target=lambda: (time.sleep(0.1), _thread.interrupt_main())).start()
