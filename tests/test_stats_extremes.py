@@ -3,6 +3,7 @@ infinity, and with parameters at the edge of what is valid: no value and no deri
 
 import itertools
 
+import mpmath
 import numpy as np
 import pytest
 
@@ -145,3 +146,18 @@ def test_arguments_beyond_float32_of_float32_numbers(name):
         assert function(*rows).dtype == np.float32
         for g in gradients(function, rows):
             assert g.dtype == np.float32 and not np.isnan(g).any(), method
+
+
+@pytest.mark.parametrize("n", [1e-3, 2.5, 1e2, 1e6, 1e10, 1e12, 1e14])
+@pytest.mark.parametrize("k", [0, 3, 1000])
+def test_nbinom_of_many_successes(n, k):
+    """Its limit is Poisson's distribution: counts that are not overdispersed drive a fit of n there."""
+    p = n / (n + 4)
+    with mpmath.workdps(60):
+        size, chance = mpmath.mpf(n), mpmath.mpf(p)
+        chosen = mpmath.loggamma(size + k) - mpmath.loggamma(size) - mpmath.loggamma(k + 1)
+        value = float(chosen + size * mpmath.log(chance) + k * mpmath.log(1 - chance))
+        slope = float(mpmath.digamma(size + k) - mpmath.digamma(size) + mpmath.log(chance))
+    y, g = fg.value_and_grad(lambda n: fg.stats.nbinom.logpmf(k, n, p))(n)
+    assert y == pytest.approx(value, rel=1e-14, abs=1e-14 * (1 + 40 * k))
+    assert g == pytest.approx(slope, rel=1e-13)

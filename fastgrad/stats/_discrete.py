@@ -86,7 +86,8 @@ class NBinom(ByIncompleteFunction, Discrete):
         return None, z * p > 1e4 * square(1 + n)
 
     def _log_density(self, z: Tensor, n: Tensor, p: Tensor) -> Tensor:
-        return gammaln(n + z) - gammaln(z + 1) - gammaln(n) + n * log(p) + xlog1py(z, -p)
+        chosen = -betaln(n, z + 1) - log(n + z)  # differences of gammaln lose the digits of large n
+        return chosen + n * log(p) + xlog1py(z, -p)
 
     def _arguments(self, z: Tensor, n: Tensor, p: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         return n, z + 1, p, 1 - p
