@@ -666,6 +666,20 @@ def test_slopes_at_probabilities_of_0_are_one_sided_limits(counts):
     assert np.isfinite(fg.grad(lambda p: fg.stats.multinomial.logpmf(counts, 6, p))(p)).all()
 
 
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_distributions_of_several_variables_keep_the_dtype(dtype):
+    numbers = lambda *shape: np.full(shape, 0.5, dtype)
+    square = np.eye(2, dtype=dtype)
+    for methods, arguments in (
+        (("logpdf", "pdf"), (fg.stats.dirichlet, numbers(2, 3), numbers(2))),
+        (("logpmf", "pmf"), (fg.stats.multinomial, np.ones((3, 2), dtype), 2, numbers(2))),
+        (("logpdf", "pdf"), (fg.stats.wishart, square, 3.0, square)),
+        (("logpdf", "pdf"), (fg.stats.multivariate_normal, numbers(3, 2), numbers(2), square)),
+    ):
+        for method in methods:
+            assert getattr(arguments[0], method)(*arguments[1:]).dtype == dtype
+
+
 def test_parts_and_their_parameters_broadcast():
     x, alpha = np.array([0.2, 0.3, 0.5]), RNG.uniform(0.5, 3, (3, 4, 2))
     expected = [[scipy_stats.dirichlet.logpdf(x, alpha[:, i, j]) for j in range(2)] for i in range(4)]

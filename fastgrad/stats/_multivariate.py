@@ -211,7 +211,7 @@ class Dirichlet(Refusing):
         if at_edge is not None:
             limit = where(is_zero.any(0), where(is_pole.any(0), math.nan, -math.inf), math.inf)
             y = with_value(y, at_edge.any(0), function(_core.astype(limit, y.dtype)))
-        y = where(outside, function(-math.inf), y)
+        y = where(outside, function(y.dtype.type(-math.inf)), y)
         return where((alpha > 0).all(0), y, math.nan)
 
     def __repr__(self) -> str:
@@ -254,9 +254,10 @@ class Multinomial(Refusing):
         if at_edge is not None:
             p = p + where(at_edge, LIMITS[p.dtype][1], 0.0)
         y = function(gammaln(n + 1) + (xlogy(inner, p) - gammaln(inner + 1)).sum(-1))
+        nothing = function(y.dtype.type(-math.inf))
         if at_edge is not None:
-            y = with_value(y, at_edge.any(-1), function(-math.inf))
-        return where(valid, where(outside, function(-math.inf), y), math.nan)
+            y = with_value(y, at_edge.any(-1), nothing)
+        return where(valid, where(outside, nothing, y), math.nan)
 
     def __repr__(self) -> str:
         return "fastgrad.stats.multinomial"
