@@ -673,6 +673,8 @@ def test_distributions_of_several_variables_keep_the_dtype(dtype):
     for methods, arguments in (
         (("logpdf", "pdf"), (fg.stats.dirichlet, numbers(2, 3), numbers(2))),
         (("logpmf", "pmf"), (fg.stats.multinomial, np.ones((3, 2), dtype), 2, numbers(2))),
+        (("logpdf", "pdf"), (fg.stats.dirichlet, np.eye(2, dtype=dtype), 4 * numbers(2))),
+        (("logpmf", "pmf"), (fg.stats.multinomial, np.ones((3, 2), dtype), 2, np.eye(2, dtype=dtype)[0])),
         (("logpdf", "pdf"), (fg.stats.wishart, square, 3.0, square)),
         (("logpdf", "pdf"), (fg.stats.multivariate_normal, numbers(3, 2), numbers(2), square)),
     ):

@@ -205,7 +205,7 @@ class Dirichlet(Refusing):
         is_zero, is_pole = (inner == 0) & (alpha > 1), (inner == 0) & (alpha < 1)
         at_edge = if_any(is_zero | is_pole)
         if at_edge is not None:
-            inner = inner + where(at_edge, LIMITS[x.dtype][1], 0.0)
+            inner = where(at_edge, inner + LIMITS[x.dtype][1], inner)
         constant = gammaln(alpha.sum(0)) - gammaln(alpha).sum(0)
         y = function(xlogy(alpha - 1, inner).sum(0) + constant)
         if at_edge is not None:
@@ -252,7 +252,7 @@ class Multinomial(Refusing):
         inner = where(outside.reshape((*outside.shape, 1)), 0.0, x)
         at_edge = if_any((p == 0) & (inner > 0))
         if at_edge is not None:
-            p = p + where(at_edge, LIMITS[p.dtype][1], 0.0)
+            p = where(at_edge, p + LIMITS[p.dtype][1], p)
         y = function(gammaln(n + 1) + (xlogy(inner, p) - gammaln(inner + 1)).sum(-1))
         nothing = function(y.dtype.type(-math.inf))
         if at_edge is not None:
