@@ -430,6 +430,18 @@ def test_float32_is_kept(name, method):
         assert ours(name, method)(k, *map(np.float64, ALL[name][0])).dtype == np.float64
 
 
+@pytest.mark.parametrize("name, method", METHODS)
+def test_float32_is_kept_on_bounds_and_in_programs(name, method):
+    function = getattr(getattr(fg.stats, name), method)
+    shapes = ALL[name][0]
+    for edge in (0.0, 1.0, INF):
+        x = np.array([edge, 0.5], np.float32)
+        for values in (shapes, [0.0] * len(shapes), [1.0] * len(shapes)):
+            arguments = (x, *[np.full(2, v, np.float32) for v in values])
+            assert function(*arguments).dtype == np.float32
+    assert fg.compile(function)(*arguments).dtype == np.float32
+
+
 def test_distributions_are_copied():
     for d in (fg.stats.norm, fg.stats.wishart):
         for again in (copy.deepcopy(d), pickle.loads(pickle.dumps(d))):

@@ -314,7 +314,7 @@ class Point:
                         nudge = sign * 4 * eps * _core.maximum(_core.absolute(bound), 1.0)
                     else:
                         nudge = sign * (bound * eps if bound else least)
-                    u = u + where(is_there, nudge if scale is None else nudge * scale.detach(), 0.0)
+                    u = where(is_there, u + (nudge if scale is None else nudge * scale.detach()), u)
             z = u if scale is None else u / scale
             z = _core.floor(z) if may_be_fractional and not is_density else z
             z = z if self.outside is None else where(self.outside, within, z)
@@ -330,7 +330,7 @@ class Point:
                 p = where(self.outside & at, 0.5, p)
             if at is not None and is_nudged:
                 self.edge = _either_of(self.edge, at)
-                p = p + where(at, eps / -2 if edge else least, 0.0)
+                p = where(at, p + (eps / -2 if edge else least), p)
         return p
 
 
@@ -483,6 +483,7 @@ def _either_of(a: Tensor | None, b: Tensor | None) -> Tensor | None:
 
 def with_value(y: Tensor, is_there: Tensor, value: Any) -> Tensor:
     """y, with another value at some elements, where its derivatives remain."""
+    value = _core.astype(value, y.dtype) if isinstance(value, Tensor) else value
     zero = where(_core.absolute(y.detach()) < math.inf, y - y.detach(), 0.0)
     return where(is_there, value + zero, y)
 
