@@ -35,6 +35,20 @@ def test_primitive_without_a_rule_says_so_when_differentiated():
         fg.grad(lambda z: fg.grad(lambda x: (f(x) ** 2).sum())(z).sum())(X)
 
 
+@pytest.mark.parametrize(
+    "transform", [fg.grad, fg.jacfwd, lambda f: fg.compile(fg.grad(f))], ids=["reverse", "forward", "compiled"]
+)
+def test_a_rule_that_returns_nothing_is_no_gradient_of_0(transform):
+    f = fg.primitive(np.sin)
+
+    def rule(g, y, x):
+        g * fg.cos(x)
+
+    f.defvjp(rule)
+    with pytest.raises(TypeError, match="primitive sin: its rule returned None for .*, expected the cotangent"):
+        transform(lambda x: f(x).sum())(X)
+
+
 def test_primitive_that_refuses_stand_ins_runs_eagerly():
     def cumsum(x):
         if not np.isin(x, X).all() and x.min() > 0:

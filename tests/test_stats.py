@@ -8,6 +8,7 @@ import re
 import mpmath
 import numpy as np
 import pytest
+from scipy import special
 from scipy import stats as scipy_stats
 
 import fastgrad as fg
@@ -429,6 +430,18 @@ def test_float32_is_kept(name, method):
         assert ours(name, method)(k, *map(np.float64, ALL[name][0])).dtype == np.float64
 
 
+@pytest.mark.parametrize("name, method", METHODS)
+def test_float32_is_kept_on_bounds_and_in_programs(name, method):
+    function = getattr(getattr(fg.stats, name), method)
+    shapes = ALL[name][0]
+    for edge in (0.0, 1.0, INF):
+        x = np.array([edge, 0.5], np.float32)
+        for values in (shapes, [0.0] * len(shapes), [1.0] * len(shapes)):
+            arguments = (x, *[np.full(2, v, np.float32) for v in values])
+            assert function(*arguments).dtype == np.float32
+    assert fg.compile(function)(*arguments).dtype == np.float32
+
+
 def test_distributions_are_copied():
     for d in (fg.stats.norm, fg.stats.wishart):
         for again in (copy.deepcopy(d), pickle.loads(pickle.dumps(d))):
@@ -614,6 +627,83 @@ def test_wishart(method):
     positive = lambda a: a @ a.T + np.eye(3)
     fg.check_grads(lambda a, n, b: ours_(positive(a), n, positive(b)), (RNG.normal(size=(3, 3)), 4.5,
                    RNG.normal(size=(3, 3))), order=2, atol=1e-5, rtol=1e-5)  # fmt: skip
+
+
+def test_degrees_of_freedom_that_are_not_valid_have_no_slopes():
+    logpdf = fg.stats.wishart.logpdf
+    for df in (2.0, 1.9, -1.0):
+        by_x, by_scale = fg.grad(lambda x, s, df=df: logpdf(x, df, s), (0, 1))(MATRIX + np.eye(3), MATRIX)
+        assert (by_x == 0).all() and (by_scale == 0).all()
+    assert fg.grad(lambda df: logpdf(MATRIX, df, MATRIX))(1.9) == 0
+
+
+EDGES = [  # x, alpha: parts of 0, where the logarithm is infinite or not
+    ([0.0, 0.25, 0.75], [2.0, 2.0, 3.0]),
+    ([0.0, 0.25, 0.75], [3.0, 2.0, 3.0]),
+    ([0.0, 0.0, 1.0], [2.0, 3.0, 1.5]),
+    ([0.0, 0.25, 0.75], [1.0, 2.0, 3.0]),
+]
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("x, alpha", EDGES)
+def test_slopes_at_parts_of_0_are_one_sided_limits(x, alpha, dtype):
+    x, alpha = np.array(x, dtype), np.array(alpha, dtype)
+    pdf, logpdf = fg.stats.dirichlet.pdf, fg.stats.dirichlet.logpdf
+    np.testing.assert_allclose(pdf(x, alpha).numpy(), scipy_stats.dirichlet.pdf(x.astype(float), alpha), rtol=1e-5)
+    constant = special.gamma(alpha.sum()) / special.gamma(alpha).prod()
+    with np.errstate(divide="ignore", invalid="ignore"):
+        powers, slopes = x ** (alpha - 1), np.where(alpha == 1, 0, (alpha - 1) * x ** (alpha - 2))
+    expected = [constant * np.delete(powers, i).prod() * slopes[i] for i in range(3)]
+    for gradient in (fg.grad(pdf), fg.compile(fg.grad(pdf))):
+        np.testing.assert_allclose(gradient(x, alpha), expected, rtol=1e-5, atol=1e-20)
+    by_x, by_alpha = fg.grad(logpdf, (0, 1))(x, alpha)
+    assert np.isfinite(by_x).all() and np.isfinite(by_alpha).all()
+    assert (by_x[(x == 0) & (alpha > 1)] > 1e30).all()
+    np.testing.assert_allclose(
+        logpdf(x, alpha).numpy(), scipy_stats.dirichlet.logpdf(x.astype(float), alpha), rtol=1e-5
+    )
+
+
+@pytest.mark.parametrize("counts", [[1, 2, 3], [2, 1, 3], [0, 3, 3]])
+def test_slopes_at_probabilities_of_0_are_one_sided_limits(counts):
+    p, counts = np.array([0.0, 0.25, 0.75]), np.array(counts)
+    ways = special.factorial(6) / special.factorial(counts).prod()
+    slopes = counts * p ** np.maximum(counts - 1, 0)
+    expected = [ways * np.delete(p**counts, i).prod() * slopes[i] for i in range(3)]
+    pmf = lambda p: fg.stats.multinomial.pmf(counts, 6, p)
+    for gradient in (fg.grad(pmf), fg.compile(fg.grad(pmf))):
+        np.testing.assert_allclose(gradient(p), expected, rtol=1e-12, atol=1e-200)
+    np.testing.assert_allclose(pmf(p).numpy(), scipy_stats.multinomial.pmf(counts, 6, p), rtol=1e-12)
+    assert np.isfinite(fg.grad(lambda p: fg.stats.multinomial.logpmf(counts, 6, p))(p)).all()
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_distributions_of_several_variables_keep_the_dtype(dtype):
+    numbers = lambda *shape: np.full(shape, 0.5, dtype)
+    square = np.eye(2, dtype=dtype)
+    for methods, arguments in (
+        (("logpdf", "pdf"), (fg.stats.dirichlet, numbers(2, 3), numbers(2))),
+        (("logpmf", "pmf"), (fg.stats.multinomial, np.ones((3, 2), dtype), 2, numbers(2))),
+        (("logpdf", "pdf"), (fg.stats.dirichlet, np.eye(2, dtype=dtype), 4 * numbers(2))),
+        (("logpmf", "pmf"), (fg.stats.multinomial, np.ones((3, 2), dtype), 2, np.eye(2, dtype=dtype)[0])),
+        (("logpdf", "pdf"), (fg.stats.wishart, square, 3.0, square)),
+        (("logpdf", "pdf"), (fg.stats.multivariate_normal, numbers(3, 2), numbers(2), square)),
+    ):
+        for method in methods:
+            assert getattr(arguments[0], method)(*arguments[1:]).dtype == dtype
+
+
+def test_parts_and_their_parameters_broadcast():
+    x, alpha = np.array([0.2, 0.3, 0.5]), RNG.uniform(0.5, 3, (3, 4, 2))
+    expected = [[scipy_stats.dirichlet.logpdf(x, alpha[:, i, j]) for j in range(2)] for i in range(4)]
+    np.testing.assert_allclose(fg.stats.dirichlet.logpdf(x, alpha).numpy(), expected, rtol=1e-12)
+    with pytest.raises(ValueError, match="stats.dirichlet: x of shape .0,. and alpha of shape .0,. do not fit"):
+        fg.stats.dirichlet.logpdf([], [])
+
+
+def test_normal_vectors_of_length_0():
+    assert fg.stats.multivariate_normal.logpdf(np.zeros((2, 0)), np.zeros(0), np.zeros((0, 0))).tolist() == [0, 0]
 
 
 def test_every_distribution_is_tested():

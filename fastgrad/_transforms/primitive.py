@@ -162,10 +162,21 @@ class _ByArgument(CallRule):
                 raise self.function._without_rule("defvjp", self.call.names[i])
         given = self._given()
         found: list[Any] = [None] * len(self.call.structures)
-        for i, rule in rules.items():
-            assert rule is not None
-            found[i] = rule(self.as_result(g), *given)
+        for i in rules:
+            found[i] = self._cotangent(i, self.as_result(g), given)
         return self.call.cotangents(tuple(found), "its rule")
+
+    def _cotangent(self, i: int, g: Any, given: list[Any]) -> Any:
+        """That of argument i. A rule that returns nothing has rather forgotten to than meant zeros."""
+        rule = self.function._rule("defvjp", i)
+        assert rule is not None
+        found = rule(g, *given)
+        if found is None:
+            raise TypeError(
+                f"{self.call.name}: its rule returned None for {self.call.names[i]}, expected the cotangent; return "
+                "zeros where that is meant"
+            )
+        return found
 
     def jvp(self, tangents: list[Tensor | None]) -> Tensor:
         known = {k: t for k, t in zip(self.call.tracked, tangents) if t is not None}
@@ -187,12 +198,12 @@ class _ByArgument(CallRule):
 
     def _transposed(self, i: int, tangent: Any, given: list[Any]) -> list[Tensor]:
         """The tangents of the float arrays of the result by the rule of reverse mode for argument i."""
-        rule, name = self.function._rule("defvjp", i), self.call.names[i]
+        name = self.call.names[i]
         if not _core.grad_enabled():
             given = [tree.map(lambda x: x.detach() if isinstance(x, Tensor) else x, x) for x in given]
 
         def cotangents(own: list[Tensor]) -> list[Any]:
-            found = rule(self.in_structure(own), *given)  # type: ignore[misc]
+            found = self._cotangent(i, self.in_structure(own), given)
             return self.call.structures[i].flatten_up_to(found, name, nones=True)
 
         return self.transposed(

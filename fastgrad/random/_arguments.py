@@ -66,16 +66,20 @@ def refuse(name: str, expected: str, is_bad: Any, *values: Any) -> None:
     """Raise ValueError where values are out of range, unless one of them is abstract."""
     if any(isinstance(value, Tensor) and _core.traced(value) for value in values):
         return
-    known = [v.detach().numpy() if isinstance(v, Tensor) else np.asarray(v) for v in values]
+    known = [_numbers(v) for v in values]
     if np.any(is_bad(*known)):
         raise ValueError(f"{name}: expected {expected}, got {' and '.join(map(repr, values))}")
 
 
 def refuse_negative(name: str, what: str, value: Any) -> None:
     """Raise ValueError where a value is negative, unless it is abstract."""
-    if isinstance(value, Tensor):
-        if _core.traced(value):
-            return
-        value = value.detach().numpy()
-    if np.any(np.asarray(value) < 0):
-        raise ValueError(f"{name}: expected {what} of 0 or more, got {np.min(value)}")
+    if isinstance(value, Tensor) and _core.traced(value):
+        return
+    known = _numbers(value)
+    if np.any(known < 0):
+        raise ValueError(f"{name}: expected {what} of 0 or more, got {np.min(known)}")
+
+
+def _numbers(value: Any) -> np.ndarray:
+    """Raise TypeError for what is no number."""
+    return (value if isinstance(value, Tensor) else _core.asarray(value)).detach().numpy()

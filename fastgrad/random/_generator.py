@@ -226,7 +226,8 @@ class Generator(RejectionStream):
 
         ``size`` is that of the result; by default that of logits without the axis, which must broadcast to it. A logit
         of -inf is never chosen. By the index of the largest sum of logit and Gumbel number (Maddison, Tarlow and Minka,
-        "A* sampling", 2014). Raises TypeError where logits require gradients.
+        "A* sampling", 2014). Raises TypeError where logits require gradients; ValueError for nan or inf, and where all
+        are -inf, unless they depend on the arguments of a function being traced.
 
         >>> import fastgrad as fg
         >>> fg.random.default_rng(0).categorical([0.0, -float("inf")], size=3)
@@ -240,6 +241,8 @@ class Generator(RejectionStream):
         n = logits.shape[-1]
         if n == 0:
             raise ValueError("categorical: there are no categories to choose from")
+        none_to_choose = lambda x: ~((x < math.inf).all(-1) & (x > -math.inf).any(-1))  # nan is not below
+        refuse("categorical", "logits below inf, and in each row one above -inf", none_to_choose, logits)
         size, _ = fitted("categorical", size, logits.dtype, logits=np.broadcast_to(0, logits.shape[:-1]))
         chosen: Tensor = (logits + self._gumbel("categorical", (*size, n), logits.dtype)).argmax(-1)
         return chosen

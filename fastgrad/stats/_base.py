@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from .._numpy.typing import TensorLike
 
-_LIMITS = {  # eps; what stands for the least number above 0, so that its reciprocal is far from overflow; the largest
+LIMITS = {  # eps; what stands for the least number above 0, so that its reciprocal is far from overflow; the largest
     np.dtype(dtype): (float(np.finfo(dtype).eps), float(np.finfo(dtype).tiny) * 2.0**20, float(np.finfo(dtype).max))
     for dtype in (np.float32, np.float64)
 }
@@ -182,9 +182,9 @@ class Distribution(Refusing):
         point = Point(self, operands, nudged=nudged, is_edge_nudged=True, negligible=tails)
         y: Tensor = getattr(self, f"_{method}")(point.z, *point.shapes)
         if point.edge is not None:
-            y = _with_value(y, point.edge, where(point.z < self._mass_at(*operands.shapes), at_low, at_high))
+            y = with_value(y, point.edge, where(point.z < self._mass_at(*operands.shapes), at_low, at_high))
         for is_there, value in ((point.at_low, at_low), (point.at_high, at_high)):
-            y = y if is_there is None else _with_value(y, is_there, value)
+            y = y if is_there is None else with_value(y, is_there, value)
         for is_there, value in ((point.below, at_low), (point.above, at_high)):
             y = y if is_there is None else where(is_there, value, y)
         return _or_nan(operands.valid, y)
@@ -206,13 +206,13 @@ class Distribution(Refusing):
 
         y = density(point.z, point.shapes, operands.scale)
         if point.edge is not None:
-            y = _with_value(y, point.edge, where(point.z == self._mass_at(*operands.shapes), 1.0, 0.0))
+            y = with_value(y, point.edge, where(point.z == self._mass_at(*operands.shapes), 1.0, 0.0))
         if point.at_low is not None or point.at_high is not None:
             shapes, scale = [z.detach() for z in operands.shapes], operands.scale
             scale = scale if scale is None else scale.detach()
             for is_there, bound in zip((point.at_low, point.at_high), self._bounds(*shapes)):
                 if is_there is not None:
-                    y = _with_value(y, is_there, density(_core.asarray(np.asarray(bound, y.dtype)), shapes, scale))
+                    y = with_value(y, is_there, density(_core.asarray(np.asarray(bound, y.dtype)), shapes, scale))
         if point.outside is not None:
             y = where(point.outside, -math.inf if is_log else 0.0, y)
         return _or_nan(operands.valid, y)
@@ -246,28 +246,28 @@ class Point:
         if may_be_fractional := of.is_discrete and not operands.is_whole:
             whole = _core.floor(z)
             z = z if is_density else whole
-        raw, (eps, least, largest) = z.detach(), _LIMITS[z.dtype]
+        raw, (eps, least, largest) = z.detach(), LIMITS[z.dtype]
         constants = [p.detach() for p in shapes]
         low, high, within = of._bounds(*constants)
         low_most = _core.maximum(low, -largest) if isinstance(low, Tensor) else max(low, -largest)
         high_most = _core.minimum(high, largest) if isinstance(high, Tensor) else min(high, largest)
         self.below = self.above = None
         if not (takes_infinity and _is(low, -math.inf)):
-            self.below = _if_any(raw < low_most if of.low_is_inside else raw <= low_most)
+            self.below = if_any(raw < low_most if of.low_is_inside else raw <= low_most)
         if not (takes_infinity and _is(high, math.inf)):
-            self.above = _if_any(raw > high_most if is_density or not of.is_discrete else raw >= high_most)
+            self.above = if_any(raw > high_most if is_density or not of.is_discrete else raw >= high_most)
         if nudged[0] is not False and of.low_is_inside and not _is(low, -math.inf):
-            self.at_low = _if_any((raw == low_most) & nudged[0])
+            self.at_low = if_any((raw == low_most) & nudged[0])
         if nudged[1] is not False and not _is(high, math.inf):
-            self.at_high = _if_any((raw == high_most) & nudged[1])
+            self.at_high = if_any((raw == high_most) & nudged[1])
         lower, upper = of._negligible(raw, *constants)
         if lower is not None and negligible[0]:
-            self.below = _either_of(self.below, _if_any(lower))
+            self.below = _either_of(self.below, if_any(lower))
         if upper is not None and negligible[1]:
-            self.above = _either_of(self.above, _if_any(upper))
+            self.above = _either_of(self.above, if_any(upper))
         self.outside = _either_of(self.below, self.above)
         if may_be_fractional and is_density:
-            self.outside = _either_of(self.outside, _if_any(whole.detach() < raw))
+            self.outside = _either_of(self.outside, if_any(whole.detach() < raw))
 
         if self.at_low is not None or self.at_high is not None or self.outside is not None:
             if self.outside is not None:  # so that its derivative by the scale is finite
@@ -279,7 +279,7 @@ class Point:
                         nudge = sign * 4 * eps * _core.maximum(_core.absolute(bound), 1.0)
                     else:
                         nudge = sign * (bound * eps if bound else least)
-                    u = u + where(is_there, nudge if scale is None else nudge * scale.detach(), 0.0)
+                    u = where(is_there, u + (nudge if scale is None else nudge * scale.detach()), u)
             z = u if scale is None else u / scale
             z = _core.floor(z) if may_be_fractional and not is_density else z
             z = z if self.outside is None else where(self.outside, within, z)
@@ -290,12 +290,12 @@ class Point:
     def _inside(self, p: Tensor, edges: tuple[float, ...], least: float, eps: float, is_nudged: bool) -> Tensor:
         """The shape parameter p, away from its edges outside of the support and, if that is asked for, inside."""
         for edge in edges:
-            at = _if_any(p.detach() == edge)
+            at = if_any(p.detach() == edge)
             if at is not None and self.outside is not None:
                 p = where(self.outside & at, 0.5, p)
             if at is not None and is_nudged:
                 self.edge = _either_of(self.edge, at)
-                p = p + where(at, eps / -2 if edge else least, 0.0)
+                p = where(at, p + (eps / -2 if edge else least), p)
         return p
 
 
@@ -386,12 +386,12 @@ class Continuous(Distribution):
         """For q of 0 and 1 ``function`` is evaluated next to them, so that its derivatives are finite, also where they
         grow as q^-2; the bounds of the support are the values."""
         operands = self._operands(method, q, args, kwargs)
-        raw, (eps, least, _) = operands.x.detach(), _LIMITS[operands.x.dtype]
+        raw, (eps, least, _) = operands.x.detach(), LIMITS[operands.x.dtype]
         number = operands.x.dtype.type
         outside = at_end = None
-        if _if_any((raw <= 0) | (raw >= 1)) is not None:
-            outside = _if_any((raw < 0) | (raw > 1))
-            at_end = None if self.quantiles_have_slopes_at_ends else _if_any((raw == 0) | (raw == 1))
+        if if_any((raw <= 0) | (raw >= 1)) is not None:
+            outside = if_any((raw < 0) | (raw > 1))
+            at_end = None if self.quantiles_have_slopes_at_ends else if_any((raw == 0) | (raw == 1))
         inner = operands.x if outside is None else where(outside, 0.5, operands.x)
         if at_end is not None:
             is_zero = raw == 0
@@ -400,7 +400,7 @@ class Continuous(Distribution):
         if at_end is not None:
             low, high, _ = self._bounds(*[p.detach() for p in operands.shapes])
             bounds = number(low), number(high)
-            y = _with_value(y, at_end, where(is_zero, bounds[is_upper], bounds[not is_upper]))
+            y = with_value(y, at_end, where(is_zero, bounds[is_upper], bounds[not is_upper]))
         y = y if operands.scale is None else y * operands.scale
         y = y if operands.loc is None else y + operands.loc
         return _or_nan(operands.valid, y if outside is None else where(outside, math.nan, y))
@@ -511,7 +511,7 @@ def _is(bound: Any, value: float) -> bool:
     return type(bound) is float and bound == value
 
 
-def _if_any(condition: Tensor) -> Tensor | None:
+def if_any(condition: Tensor) -> Tensor | None:
     """The condition; None if it is known to hold nowhere."""
     return condition if _core.traced(condition) or np.count_nonzero(condition.numpy()) else None
 
@@ -520,8 +520,9 @@ def _either_of(a: Tensor | None, b: Tensor | None) -> Tensor | None:
     return b if a is None else a if b is None else a | b
 
 
-def _with_value(y: Tensor, is_there: Tensor, value: Any) -> Tensor:
+def with_value(y: Tensor, is_there: Tensor, value: Any) -> Tensor:
     """y, with another value at some elements, where its derivatives remain."""
+    value = _core.astype(value, y.dtype) if isinstance(value, Tensor) else value
     zero = where(_core.absolute(y.detach()) < math.inf, y - y.detach(), 0.0)
     return where(is_there, value + zero, y)
 

@@ -5,7 +5,7 @@ analysis" (2003), 7.2."""
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -19,9 +19,11 @@ from .._numpy.predicates import isnan
 from .._numpy.shapes import swapaxes
 from .._numpy.special import gammaln, multigammaln, xlogy
 from .._transforms.custom import custom_jvp
-from ._base import Refusing
+from ._base import LIMITS, Refusing, if_any, with_value
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from .._numpy.typing import TensorLike
 
 __all__ = ["dirichlet", "multinomial", "multivariate_normal", "wishart"]
@@ -89,7 +91,7 @@ class MultivariateNormal(Refusing):
         _check(matrix.shape[-2:], (d, d))
         factor = triangle_of("multivariate_normal", matrix, False) if chol is None else matrix
         if factor.ndim == 2:  # one factor for all points, which are columns
-            points = deviation.reshape((-1, d))
+            points = deviation.reshape((math.prod(deviation.shape[:-1]), d))
             whitened = solve_triangular(factor, swapaxes(points, 0, 1), lower=True)
             squares = square(whitened).sum(0).reshape(deviation.shape[:-1])
             return -0.5 * squares - (log(diagonal(factor)).sum() + d * _HALF_LOG_2_PI)
@@ -166,7 +168,8 @@ def _log_pseudodeterminant_jvp(primals: tuple[Tensor, ...], tangents: tuple[Tens
 
 
 class Dirichlet(Refusing):
-    """The Dirichlet distribution of the parts of a whole, with parameters ``alpha`` of shape (k,) or of that of x.
+    """The Dirichlet distribution of the parts of a whole, with parameters ``alpha`` of shape (k,), or of more axes,
+    which broadcast with those of x.
 
     The parts are the **first** axis of x, as SciPy has them; the last part may be left out. Where a part is negative,
     or their sum is not 1 up to rounding, the density is 0, where SciPy raises an error.
@@ -177,28 +180,39 @@ class Dirichlet(Refusing):
     """
 
     def logpdf(self, x: TensorLike, alpha: TensorLike) -> Tensor:
-        """The logarithm of the density, of the shape of x without its first axis. Raises ValueError unless x has as
-        many parts as alpha, or one less."""
-        _, (x, alpha) = _core.promoted("stats.dirichlet.logpdf", x, alpha)
+        """The logarithm of the density, of the shape of x without its first axis, broadcast with that of alpha. Raises
+        ValueError unless x has as many parts as alpha, or one less."""
+        return self._density("logpdf", x, alpha, lambda y: y)
+
+    def pdf(self, x: TensorLike, alpha: TensorLike) -> Tensor:
+        """The density."""
+        return self._density("pdf", x, alpha, _core.exp)
+
+    def _density(self, method: str, x: TensorLike, alpha: TensorLike, function: Callable[[Any], Tensor]) -> Tensor:
+        """A function of the logarithm. Parts of 0, where that is infinite, are evaluated next to it (see _base.py)."""
+        _, (x, alpha) = _core.promoted(f"stats.dirichlet.{method}", x, alpha)
         x, alpha = floating(x), floating(alpha)
-        if alpha.ndim == 0 or x.ndim == 0 or x.shape[0] not in (alpha.shape[0], alpha.shape[0] - 1):
+        if alpha.ndim == 0 or x.ndim == 0 or 0 == alpha.shape[0] or x.shape[0] - alpha.shape[0] not in (0, -1):
             raise ValueError(f"stats.dirichlet: x of shape {x.shape} and alpha of shape {alpha.shape} do not fit: "
                              "expected as many parts in their first axes, or one less in that of x")  # fmt: skip
         if x.shape[0] < alpha.shape[0]:
             x = _core.concatenate([x, 1 - x.sum(0, keepdims=True)])
-        valid = (alpha > 0).all(0)
-        if alpha.ndim == 1 and x.ndim > 1:
-            alpha = alpha.reshape((-1,) + (1,) * (x.ndim - 1))
+        ndim = max(x.ndim, alpha.ndim)
+        x, alpha = (v.reshape((v.shape[0],) + (1,) * (ndim - v.ndim) + v.shape[1:]) for v in (x, alpha))
         excess = _core.absolute(x.sum(0) - 1)
         outside = (x < 0).any(0) | (excess > (1e-9 if x.dtype == np.float64 else 1e-5))
         inner = where(outside, 1 / alpha.shape[0], x)
+        is_zero, is_pole = (inner == 0) & (alpha > 1), (inner == 0) & (alpha < 1)
+        at_edge = if_any(is_zero | is_pole)
+        if at_edge is not None:
+            inner = where(at_edge, inner + LIMITS[x.dtype][1], inner)
         constant = gammaln(alpha.sum(0)) - gammaln(alpha).sum(0)
-        y = where(outside, -math.inf, xlogy(alpha - 1, inner).sum(0) + constant)
-        return where(valid, y, math.nan)
-
-    def pdf(self, x: TensorLike, alpha: TensorLike) -> Tensor:
-        """The density."""
-        return _core.exp(self.logpdf(x, alpha))
+        y = function(xlogy(alpha - 1, inner).sum(0) + constant)
+        if at_edge is not None:
+            limit = where(is_zero.any(0), where(is_pole.any(0), math.nan, -math.inf), math.inf)
+            y = with_value(y, at_edge.any(0), function(_core.astype(limit, y.dtype)))
+        y = where(outside, function(y.dtype.type(-math.inf)), y)
+        return where((alpha > 0).all(0), y, math.nan)
 
     def __repr__(self) -> str:
         return "fastgrad.stats.dirichlet"
@@ -217,7 +231,18 @@ class Multinomial(Refusing):
     def logpmf(self, x: TensorLike, n: TensorLike, p: TensorLike) -> Tensor:
         """The logarithm of the probability of x, of the shape of x without its last axis, broadcast with n. Raises
         ValueError where x and p do not have as many outcomes."""
-        _, operands = _core.promoted("stats.multinomial.logpmf", x, n, p)
+        return self._probability("logpmf", x, n, p, lambda y: y)
+
+    def pmf(self, x: TensorLike, n: TensorLike, p: TensorLike) -> Tensor:
+        """The probability of x."""
+        return self._probability("pmf", x, n, p, _core.exp)
+
+    def _probability(
+        self, method: str, x: TensorLike, n: TensorLike, p: TensorLike, function: Callable[[Any], Tensor]
+    ) -> Tensor:
+        """A function of the logarithm. Where that is infinite for a p of 0, it is evaluated next to it (see
+        _base.py)."""
+        _, operands = _core.promoted(f"stats.multinomial.{method}", x, n, p)
         x, n, p = map(floating, operands)
         if x.ndim == 0 or p.ndim == 0 or x.shape[-1] != p.shape[-1]:
             raise ValueError(f"stats.multinomial: x of shape {x.shape} and p of shape {p.shape} do not fit: expected "
@@ -225,12 +250,14 @@ class Multinomial(Refusing):
         valid = ((p >= 0) & (p <= 1)).all(-1) & (n >= 0) & (n % 1 == 0)
         outside = ((x < 0) | (_core.floor(x) < x)).any(-1) | (x.sum(-1) != n)
         inner = where(outside.reshape((*outside.shape, 1)), 0.0, x)
-        y = gammaln(n + 1) + (xlogy(inner, p) - gammaln(inner + 1)).sum(-1)
-        return where(valid, where(outside, -math.inf, y), math.nan)
-
-    def pmf(self, x: TensorLike, n: TensorLike, p: TensorLike) -> Tensor:
-        """The probability of x."""
-        return _core.exp(self.logpmf(x, n, p))
+        at_edge = if_any((p == 0) & (inner > 0))
+        if at_edge is not None:
+            p = where(at_edge, p + LIMITS[p.dtype][1], p)
+        y = function(gammaln(n + 1) + (xlogy(inner, p) - gammaln(inner + 1)).sum(-1))
+        nothing = function(y.dtype.type(-math.inf))
+        if at_edge is not None:
+            y = with_value(y, at_edge.any(-1), nothing)
+        return where(valid, where(outside, nothing, y), math.nan)
 
     def __repr__(self) -> str:
         return "fastgrad.stats.multinomial"
@@ -263,7 +290,7 @@ class Wishart(Refusing):
         log_x = log(diagonal(roots, axis1=-2, axis2=-1)).sum(-1)
         log_scale = log(diagonal(factor, axis1=-2, axis2=-1)).sum(-1)
         constant = df * (p * math.log(2) / 2) + df * log_scale + multigammaln(df / 2, p)
-        return (df - p - 1) * log_x - trace / 2 - where(df > p - 1, constant, math.nan)
+        return where(df > p - 1, (df - p - 1) * log_x - trace / 2 - constant, math.nan)
 
     def pdf(self, x: TensorLike, df: TensorLike, scale: TensorLike) -> Tensor:
         """The density."""
