@@ -192,9 +192,15 @@ cdef extern from "string.h" nogil:
     int memcmp(const void *a, const void *b, size_t n)
 
 
+# Of no bytes there may be no address, such as that of the lengths of an ndarray without axes, which C's functions must
+# not be given.
 cdef inline void copy_bytes(void *to, const void *source, size_t n) noexcept:
     if n:
         memcpy(to, source, n)
+
+
+cdef inline bint same_bytes(const void *a, const void *b, size_t n) noexcept:
+    return n == 0 or memcmp(a, b, n) == 0
 
 
 @cython.final

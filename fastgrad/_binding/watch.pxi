@@ -54,7 +54,7 @@ cdef bint has_form(fg_place *p):
     if isinstance(x, Tensor):
         return bytes_of(x) == p.size
     return (<PyObject *>cnp.PyArray_DESCR(<cnp.ndarray>x) == p.value and cnp.PyArray_NDIM(<cnp.ndarray>x) == p.ndim
-            and memcmp(cnp.PyArray_DIMS(<cnp.ndarray>x), p.dim, p.ndim * sizeof(cnp.npy_intp)) == 0)
+            and same_bytes(cnp.PyArray_DIMS(<cnp.ndarray>x), p.dim, p.ndim * sizeof(cnp.npy_intp)))
 
 
 cdef Py_ssize_t bytes_of(object x):
@@ -230,8 +230,7 @@ cdef class Watch:
             p.dim = <cnp.npy_intp *>PyMem_Malloc((p.ndim + 1) * sizeof(cnp.npy_intp))
             if p.dim == NULL:
                 raise MemoryError("no memory for the shape of an array that a program reads from outside")
-            if p.ndim:                  # else NumPy may have no array of lengths
-                memcpy(p.dim, cnp.PyArray_DIMS(<cnp.ndarray>p.holder), p.ndim * sizeof(cnp.npy_intp))
+            copy_bytes(p.dim, cnp.PyArray_DIMS(<cnp.ndarray>p.holder), p.ndim * sizeof(cnp.npy_intp))
         p.size = bytes_of(<object>p.holder)
         if p.size == 0:
             return 0
