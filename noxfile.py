@@ -19,7 +19,7 @@ PYPROJECT = nox.project.load_toml(ROOT / "pyproject.toml")
 LINT = PYPROJECT["dependency-groups"]["lint"]
 PYTHONS = nox.project.python_versions(PYPROJECT)  # by its classifiers, from the oldest to the newest
 OLDEST_NUMPY = "numpy==2.0.*"
-WHEEL_LIMIT = 2_850_000  # bytes, a tenth above what it has
+WHEEL_LIMIT = 3_000_000  # bytes, a little above what it has
 # tests/test_*.py that read sources, pages, types and packages: they find the same with any kernels.
 WITHOUT_KERNELS = ["docs", "layers", "packaging", "python_layers", "typing"]
 
