@@ -33,18 +33,16 @@ def _call(scope: Scope, step: Step, function: str, sizes: tuple[int, ...], opera
     kind, name = c_type(y.dtype), "_".join([function, suffix(y.dtype), *map(str, sizes)]).replace("-", "m")
     letters = "abg"[: len(values)]
     parameters = ", ".join([*(f"const {kind} *{letter}" for letter in letters), f"{kind} *y"])
-    result, returns = ("int", "return ") if function in _MAY_REFUSE else ("void", "")
+    result, returns = ("int", "return ") if function in _RETURNS_A_STATUS else ("void", "")
     scope.text.include("kernels/matrices.h")
-    text = (
+    scope.text.define(
         f"static {result} {name}({parameters})\n"
         f"{{\n    {returns}{function}_of_{suffix(y.dtype)}({', '.join([*map(str, sizes), *letters, 'y'])});\n}}\n\n"
     )
-    if text not in scope.text.functions:
-        scope.text.functions.append(text)
     return f"{name}({', '.join([*map(address, values), scope.result(step.y).address])})"
 
 
-_MAY_REFUSE = {"cholesky"}
+_RETURNS_A_STATUS = {"cholesky"}
 
 
 def _caller(step: Step, k: int, own: str) -> str:

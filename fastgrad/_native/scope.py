@@ -63,6 +63,10 @@ class Text:
         if header not in self.includes:
             self.includes.append(header)
 
+    def define(self, function: str) -> None:
+        if function not in self.functions:
+            self.functions.append(function)
+
     def declare(self, text: str) -> None:
         """A declaration at the top of the function, once."""
         if text not in self.top:
@@ -272,12 +276,10 @@ class Scope:
         kind = c_type(b.dtype)
         letters = ("x" if unary else "ab") + ("" if by is None else "yg")
         parameters = ", ".join(f"{kind} {letter}" for letter in letters)
-        function = (
+        self.text.define(
             f"static __attribute__((noinline)) {kind} called_{name}({parameters})\n"
             f"{{\n    return {name}({', '.join(letters)});\n}}\n\n"
         )
-        if function not in self.text.functions:
-            self.text.functions.append(function)
         return f"called_{name}"
 
     @staticmethod
