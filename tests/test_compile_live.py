@@ -241,7 +241,7 @@ def test_memory_is_shared_and_kept_alive():
     np.testing.assert_allclose(held.run([X])[0], expected)
 
 
-@pytest.mark.filterwarnings("ignore:Setting the shape on a NumPy array:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:Setting the (shape|dtype) on a NumPy array:DeprecationWarning")
 def test_an_array_that_gets_another_shape_is_traced_anew():
     """So is a small one, whose elements are compared; a program by itself, which cannot be traced, refuses it."""
     for size in (SIZE, 4 * SIZE):
