@@ -201,3 +201,105 @@ def test_a_function_that_returns_no_iterator():
     text = "descend: data is a function that returned an object of type int, expected an iterator of batches"
     with raises_text(TypeError, text):
         descend(lambda: 5)
+
+
+# ---- what fails on the way -------------------------------------------------------------------------------------------
+ROWS = np.random.default_rng(0).standard_normal((40, 3))
+
+
+def fit(p, x):
+    return fg.mean((x @ p["w"] - 1.0) ** 2)
+
+
+def failing_batches():
+    yield ROWS[:10]
+    yield ROWS[10:20]
+    raise OSError("the disk is gone")
+
+
+def failing_callback(info):
+    if info.step == 1:
+        raise RuntimeError("in the callback")
+
+
+def failing_metric(params, x):
+    raise LookupError("in the metric")
+
+
+def failing_loss(p, x):
+    return fit(p, x) if x.shape[0] == 16 else fg.mean(x @ p["v"])
+
+
+class Bare(Exception):
+    """An error that takes no attributes."""
+
+    def __setattr__(self, name, value):
+        raise AttributeError(name)
+
+
+def bare_callback(info):
+    raise Bare
+
+
+@pytest.mark.parametrize(
+    ("more", "error", "steps"),
+    [
+        ({"data": failing_batches()}, OSError, 2),
+        ({"data": failing_batches, "prefetch": 2}, OSError, 2),
+        ({"callback": failing_callback}, RuntimeError, 2),
+        ({"metrics": {"m": failing_metric}}, LookupError, 4),
+        ({"loss": failing_loss, "batch_size": 16}, KeyError, 2),
+        ({"data": np.where(np.arange(40)[:, None] < 30, ROWS, np.nan)}, FloatingPointError, 3),
+    ],
+)
+def test_an_error_has_what_was_reached(more, error, steps):
+    given = {"loss": fit, "data": ROWS, "optimizer": fg.optim.Adam(0.1), "epochs": 2, "shuffle": False} | more
+    if isinstance(given["data"], np.ndarray):
+        given.setdefault("batch_size", 10)
+    optimizer, start = given["optimizer"], {"w": np.zeros(3)}
+    with pytest.raises(error) as caught:
+        fg.descend(given.pop("loss"), start, given.pop("data"), **given)
+    result = caught.value.result
+    assert result.steps == len(result.history) == optimizer.steps == steps
+    size = given.get("batch_size", 10)
+    rest = [ROWS[i : i + size] for i in range(0, steps * size, size)]
+    whole = fg.descend(fit, start, rest.__iter__, optimizer=fg.optim.Adam(0.1), epochs=1)
+    np.testing.assert_array_equal(result.history, whole.history)
+    np.testing.assert_allclose(result.params["w"], whole.params["w"], rtol=1e-13)
+    np.testing.assert_array_equal(start["w"], 0)
+
+
+def test_an_error_that_takes_no_attributes_is_raised_as_it_is():
+    with pytest.raises(Bare):
+        fg.descend(fit, {"w": np.zeros(3)}, ROWS, optimizer="sgd", steps=2, callback=bare_callback)
+
+
+def test_a_validation_loss_of_nan_is_told():
+    held_out = np.full((4, 3), np.nan)
+    result = fg.descend(
+        fit,
+        {"w": np.zeros(3)},
+        ROWS,
+        optimizer="sgd",
+        epochs=9,
+        validation_data=held_out,
+        patience=2,
+        restore_best=True,
+    )
+    assert result.message == "the validation loss has not fallen for patience=2 epochs, in which it was nan"
+    assert result.best_epoch == -1 and result.steps == 2
+
+
+def test_metrics_are_a_dict():
+    with pytest.raises(TypeError, match="^descend: metrics is of type list, expected a dict of functions"):
+        fg.descend(fit, {"w": np.zeros(3)}, ROWS, optimizer="sgd", steps=2, metrics=[fit])
+
+
+def test_a_batch_without_rows_is_told():
+    step = fg.training_step(fit, {"w": np.zeros(3)}, "sgd")
+    with pytest.raises(FloatingPointError) as caught:
+        step(ROWS[:0])
+    assert (
+        "training_step: batch[0], of shape (0, 3), has no rows, and a mean over none is nan" in caught.value.__notes__
+    )
+    assert step.optimizer.steps == 0

@@ -137,7 +137,7 @@ def _of_column(column: Any) -> np.ndarray:
 def note_on_batch(
     error: FloatingPointError, name: str, batch: tuple[Any, ...], rows: np.ndarray | None, places: list[str] | None
 ) -> None:
-    """Add to an error about a loss or gradient that is not finite where the batch is not finite itself.
+    """Add to an error about a loss or gradient that is not finite where the batch is not finite, or empty, itself.
 
     `places` are the names of its arrays, if these are not their places in the batch.
     """
@@ -145,7 +145,9 @@ def note_on_batch(
     for leaf, place in zip(leaves, places or structure.paths("batch")):
         if isinstance(leaf, Tensor):
             leaf = leaf.detach().numpy()
-        if isinstance(leaf, (np.ndarray, np.floating)) and leaf.dtype.kind == "f":
+        if isinstance(leaf, np.ndarray) and rows is None and leaf.ndim and not len(leaf):
+            error.add_note(f"{name}: {place}, of shape {leaf.shape}, has no rows, and a mean over none is nan")
+        elif isinstance(leaf, (np.ndarray, np.floating)) and leaf.dtype.kind == "f":
             chosen = np.isfinite(leaf if rows is None else np.asarray(leaf)[rows])
             if bad := chosen.size - np.count_nonzero(chosen):
                 error.add_note(

@@ -5,6 +5,7 @@ Ctrl-C takes effect between steps only: parameters and optimizer state are alway
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import time
@@ -20,7 +21,7 @@ from .._transforms.arguments import tracked_error
 from .arguments import positive
 from .arrays import parameters_of
 from .epoch_end import EpochEnd
-from .parallel import RankError, Ranks, Stopped, agree_on_end, own_parts
+from .parallel import Ranks, Stopped, agree_on_end, own_parts
 from .progress import Progress
 from .result import DescentResult
 from .sources import Source, Table, is_iterable, loss_of_arrays, source_of, weights_of
@@ -173,7 +174,8 @@ def descend(
 
     Ctrl-C ends the descent after the step under way and returns what was reached; a second Ctrl-C interrupts that
     step. Raises TypeError or ValueError for arguments that do not fit, FloatingPointError as said, OSError if a
-    checkpoint cannot be written: before the first step, or later with what was reached as its ``.result``.
+    checkpoint cannot be written, and whatever the loss, the data, a metric or the callback raise. An error that comes
+    once steps are taken has what was reached as its ``.result``: parameters and state are those of whole steps.
 
     >>> import numpy as np
     >>> import fastgrad as fg
@@ -254,8 +256,9 @@ def descend(
         result.message = str(stop)
         if saver is not None:
             saver.write(result)
-    except (FloatingPointError, RankError) as error:
-        error.result = result  # type: ignore[union-attr]
+    except Exception as error:
+        with contextlib.suppress(AttributeError):  # of a class without a dict
+            error.result = result  # type: ignore[attr-defined]
         raise
     finally:
         source.close()

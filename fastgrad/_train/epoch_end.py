@@ -62,7 +62,10 @@ class EpochEnd:
             return f"the loss changed by less than tol={self._tol:g}"
         if self._patience is not None and self._epoch - 1 - self._best_epoch >= self._patience:
             name = "validation loss" if self._validation.has_data else "loss"
-            return f"the {name} has not fallen for patience={self._patience} epochs"
+            key = "validation_loss" if self._validation.has_data else "loss"
+            last = self._curves.get(key, [])[-self._patience :]
+            was_nan = ", in which it was nan" if last and all(map(math.isnan, last)) else ""
+            return f"the {name} has not fallen for patience={self._patience} epochs{was_nan}"
         return None
 
     def _tell(self, mean: float, steps: int) -> None:

@@ -37,6 +37,11 @@ class Validation:
         is_weighted: bool,
         native: Any,
     ) -> None:
+        if not isinstance(metrics, Mapping | None):
+            raise TypeError(
+                f"descend: metrics is of type {type(metrics).__name__}, expected a dict of functions, whose keys name "
+                "their curves"
+            )
         self._metrics = dict(metrics or {})
         taken = TAKEN & self._metrics.keys()
         if taken:
