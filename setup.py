@@ -41,7 +41,7 @@ BINDING_ERRORS = ["-Werror=incompatible-pointer-types", "-Werror=discarded-quali
 # What the C text of a native program includes (csrc/kernels/rows.h, csrc/native.h), and what an exported one is copied
 # from (csrc/kernels/plain.h).
 NATIVE_HEADERS = ["native.h", "ops.def", "constants.def", "kernels/rows.h", "kernels/texts.h", "kernels/plain.h"]
-NATIVE_HEADERS += ["kernels/halves.h", "kernels/tile.h", "kernels/products.h"]
+NATIVE_HEADERS += ["kernels/halves.h", "kernels/tile.h", "kernels/products.h", "kernels/eight.h"]
 NATIVE_HEADERS += ["kernels/linalg.c", "kernels/matrices.h", "kernels/running.h"]
 NATIVE_HEADERS += ["kernels.h", "kernels.def", "optim.def", "integers.def"]
 NATIVE_HEADERS += sorted(str(path.relative_to("csrc")) for path in Path("csrc").rglob("vecmath*.h"))

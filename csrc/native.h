@@ -8,7 +8,7 @@
 
 #include <stdint.h>
 
-enum { FG_NATIVE_VERSION = 7 };     /* of what is in this file */
+enum { FG_NATIVE_VERSION = 8 };     /* of what is in this file */
 
 struct fg_program;
 struct fg_replay;
@@ -44,6 +44,8 @@ typedef struct {
     void (*rows_adjoint[FG_N_ROWS][2])(int64_t rows, int64_t n, const void *y, const void *g, void *gx);
     void (*gemm[2])(int ta, int tb, int64_t m, int64_t n, int64_t k, const void *a, int64_t lda, const void *b,
                     int64_t ldb, int beta, void *c, int64_t ldc);       /* as in kernels.def */
+    void (*narrow[2])(int64_t n, int64_t k, const void *x, int64_t x_step, const void *b, int64_t ldb, int beta,
+                      void *y, int64_t y_step);
     void (*extremum_adjoint[2])(int64_t rows, int64_t n, const void *x, const void *y, const void *g, void *gx);
 } fg_services;
 

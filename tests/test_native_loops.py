@@ -172,6 +172,73 @@ def test_rows_of_few_elements_are_read_in_whole_vectors():
     assert "rows1" in text and "% 3]" not in text
 
 
+# ---- loads of fused groups -----------------------------------------------------------------------------------------
+def random_loads(rng, dtype):
+    """A random program of joined, padded and gathered matrices between elementwise steps, with its sums."""
+    rows, width = int(rng.choice([48, 131])), int(rng.choice([48, 61, 96]))
+    plan = [(int(rng.integers(7)), int(rng.integers(1, 20)), int(rng.integers(20))) for _ in range(3)]
+    index = rng.integers(-rows, rows, (3, rows))
+
+    def f(x, w):
+        y, total = x, 0.0
+        for (kind, k, j), i in zip(plan, index):
+            a = fg.exp(-y * y) if kind % 2 else y * w + k
+            if kind == 0:
+                y = fg.concatenate([a[k:], y[:k] * 2])
+            elif kind == 1:
+                y = fg.concatenate([a[:, k:], y[:, :k]], axis=1)
+            elif kind == 2:
+                y = fg.pad(a, ((k, 0), (0, j)))[: a.shape[0], : a.shape[1]] - y
+            elif kind == 3:
+                y = fg.pad(y, ((j, k), (k, j)))[j : j + y.shape[0], k : k + y.shape[1]] + a
+            elif kind == 4:
+                y = a[i] * y
+            elif kind == 5:
+                y = fg.stack([a, y], axis=1).reshape(2 * rows, width)[:rows] * w
+            else:
+                total = total + fg.sum(a * a)
+        return fg.sum(fg.tanh(y) * w) + total
+
+    return fg.value_and_grad(f, (0, 1)), [rng.normal(size=(rows, width)).astype(dtype) for _ in range(2)]
+
+
+@pytest.mark.parametrize("count", [4, pytest.param(120, marks=pytest.mark.slow)])
+def test_random_loads(count):
+    rng = np.random.default_rng(count)
+    for k in range(count):
+        f, args = random_loads(rng, (np.float64, np.float32)[k % 2])
+        check(f, args, f"loads {k}: {fg.compile(f).program(*args)}", False)
+
+
+def test_loads_are_written_in_the_loop_that_reads_them():
+    rng = np.random.default_rng(0)
+    named = rng.integers(-40, 40, 90)
+    at = rng.integers(-300, 300, 3000)
+    work = {
+        "joined": (lambda a, b: fg.tanh(fg.concatenate([a, b]) * 2), [3000, 2000]),
+        "joined rows": (lambda a, b: fg.sum(fg.concatenate([a, b], axis=1) ** 2 * 3), [(60, 30), (60, 35)]),
+        "padded": (lambda a: fg.tanh(fg.pad(a, 3) + 1), [4000]),
+        "padded rows": (lambda a: fg.exp(fg.pad(a, ((1, 2), (3, 2))) * 2), [(60, 59)]),
+        "gathered": (lambda a, b: fg.tanh(a[at] * b), [300, 3000]),
+        "gathered rows": (lambda a, b: fg.sum((a[named] - b) ** 2), [(40, 33), (90, 33)]),
+    }
+    for name, (f, shapes) in work.items():
+        args = [rng.normal(size=shape) for shape in shapes]
+        program = fg.compile(f).program(*args)
+        assert any(kind in str(program) for kind in ("concatenate", "unslice", "take")), name
+        assert "run_step" not in check(f, args, name), name
+
+
+def test_zeros_around_slices_keep_their_signs():
+    """A sum of padded slices is -0 only where each of them is."""
+    x = np.where(np.arange(6000) % 3, -0.0, 1.0).reshape(60, 100)
+    f = fg.grad(lambda a, b: fg.sum(a[1:] * b[1:]) + fg.sum(a[:-2] * b[:-2]) + fg.sum(a[:, 3:] * b[:, 3:]))
+    compiled = (fg.compile(f, native=native) for native in (False, True))
+    expected, found = (np.asarray(g(x, -x * x)) for g in compiled)
+    np.testing.assert_array_equal(found, expected)
+    np.testing.assert_array_equal(np.signbit(found), np.signbit(expected))
+
+
 # ---- products ----------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 def test_products(dtype):

@@ -7,8 +7,9 @@
  * rows of C take no tiles, but the same sums (`wide`).
  *
  * Every C element is the sum over k in ascending order within blocks, and of the blocks in ascending order.
- * The blocks depend on k alone, so that the bits do not depend on tiles, edges or transposition. The exception is the
- * kernels `rows`, for a matrix and a vector, and `dots`, which sum along k in the lanes of vectors.
+ * The blocks depend on k alone, so that the bits do not depend on tiles, edges or transposition. The exceptions are the
+ * kernels for a matrix and a vector: `rows` and `dots`, which sum along k in the lanes of vectors, and `narrow`, of
+ * which each element is eight sums.
  */
 #ifndef REAL
 
@@ -20,9 +21,8 @@
 #include "kernels/tile.h"
 
 enum { K_BLOCK = 192 };         /* a sum of more terms is one of sums of at most so many */
-/* Of a matrix times a vector: terms of a row up to which `few` computes it, and `short_rows`; columns of one that
- * `narrow` does. */
-enum { FEW_TERMS = 8, SHORT_ROW = 64, NARROW = 64 };
+/* Of a matrix times a vector: terms of a row up to which `few` computes it, and `short_rows`; the sums of `narrow`. */
+enum { FEW_TERMS = 8, SHORT_ROW = 64, EIGHT = 8 };
 #define INLINE static inline __attribute__((always_inline))
 #define UNROLL _Pragma("GCC unroll 16")
 /* Where masked access costs no more than whole access, tiles end anywhere without a copy of B or of the tile. */
@@ -448,62 +448,59 @@ static void NAME(wide)(int64_t n, int64_t k, int64_t depth, const REAL *x, int64
         }
 }
 
-/* F neighbouring blocks of y = x B, plus y if add, for V vectors of y, the last of `last` elements. Each is a sum of
- * its own, so that additions to one do not wait for those to another; the last block may have fewer than `depth`
- * rows. */
-INLINE void NAME(add_blocks)(const int F, const int V, const int last, int64_t k, int64_t depth, const REAL *x,
-                             int64_t x_step, const REAL *b, int64_t ldb, int add, REAL *y)
+/* The sums of k rows of V vectors, each row times a number, the last vector of `last` elements: row p goes to the sum
+ * p % EIGHT, so that additions to one do not wait for those to another. In the end the upper half of the sums is added
+ * to the lower one, until there is one. */
+INLINE void NAME(eight_sums)(const int V, const int last, int64_t k, const REAL *x, int64_t x_step, const REAL *b,
+                             int64_t ldb, VECTOR *total)
 {
 #define LAST(memory) (last == W ? (VECTOR)LOAD(memory) : NAME(load_first)(memory, last))
-#define ADD_ROW(f, p)                                                                                               \
+#define ADD_ROW(i)                                                                                                  \
     do {                                                                                                            \
-        const REAL *row = b + (p) * ldb, factor = x[(p) * x_step];                                                  \
-        if (V == 2) sum[f][0] += factor * LOAD(row);                                                                \
-        sum[f][V - 1] += factor * LAST(row + (V - 1) * W);                                                          \
+        const REAL *row = b + (i) * ldb, factor = x[(i) * x_step];                                                  \
+        if (V == 2) sum[i][0] += factor * LOAD(row);                                                                \
+        sum[i][V - 1] += factor * LAST(row + (V - 1) * W);                                                          \
     } while (0)
-    VECTOR sum[4][2] = {{{0}}};
-    const int64_t common = k - (F - 1) * depth;
-    for (int64_t p = 0; p < common; p++)
-        UNROLL for (int f = 0; f < F; f++) ADD_ROW(f, f * depth + p);
-    UNROLL for (int f = 0; f < F - 1; f++)
-        for (int64_t p = common; p < depth; p++) ADD_ROW(f, f * depth + p);
-    VECTOR first = V == 2 && add ? sum[0][0] + LOAD(y) : sum[0][0];
-    VECTOR second = add ? sum[0][V - 1] + LAST(y + (V - 1) * W) : sum[0][V - 1];
-    UNROLL for (int f = 1; f < F; f++) {
-        if (V == 2) first = sum[f][0] + first;
-        second = sum[f][V - 1] + second;
-    }
-    if (V == 2) STORE(y, first);
-    NAME(store_first)(y + (V - 1) * W, last, second);
+    VECTOR sum[EIGHT][2] = {{{0}}};
+    for (; k >= EIGHT; k -= EIGHT, x += EIGHT * x_step, b += EIGHT * ldb)
+        UNROLL for (int i = 0; i < EIGHT; i++) ADD_ROW(i);
+    UNROLL for (int i = 0; i < EIGHT - 1; i++)
+        if (i < k) ADD_ROW(i);
+    UNROLL for (int v = 0; v < V; v++)
+        total[v] = ((sum[0][v] + sum[4][v]) + (sum[2][v] + sum[6][v]))
+                   + ((sum[1][v] + sum[5][v]) + (sum[3][v] + sum[7][v]));
 #undef ADD_ROW
 #undef LAST
 }
 
-INLINE void NAME(narrow_of)(const int V, const int last, int64_t k, int64_t depth, const REAL *x, int64_t x_step,
-                            const REAL *b, int64_t ldb, int add, REAL *y)
+INLINE void NAME(narrow_of)(const int V, const int last, int64_t k, const REAL *x, int64_t x_step, const REAL *b,
+                            int64_t ldb, int beta, REAL *y, int64_t y_step)
 {
-#define ADD_BLOCKS(F)                                                                                               \
-    do {                                                                                                            \
-        const int64_t rows = LESSER((F) * depth, k - p);                                                            \
-        NAME(add_blocks)(F, V, last, rows, depth, x + p * x_step, x_step, b + p * ldb, ldb, add || p > 0, y);       \
-        p += rows;                                                                                                  \
-    } while (0)
-    int64_t p = 0;
-    while (k - p > 3 * depth) ADD_BLOCKS(4);
-    while (k - p > depth) ADD_BLOCKS(2);
-    if (p < k) ADD_BLOCKS(1);
-#undef ADD_BLOCKS
+    const int64_t depth = EVEN_SHARE(k, EIGHT * K_BLOCK);
+    const int count = (V - 1) * W + last;
+    REAL part[2 * W];
+    if (beta)
+        for (int i = 0; i < count; i++) part[i] = y[i * y_step];
+    for (int64_t p = 0; p < k; p += depth) {
+        VECTOR total[2];
+        NAME(eight_sums)(V, last, LESSER(depth, k - p), x + p * x_step, x_step, b + p * ldb, ldb, total);
+        UNROLL for (int v = 0; v < V; v++)
+            STORE(part + v * W, beta || p ? total[v] + LOAD(part + v * W) : total[v]);
+    }
+    for (int i = 0; i < count; i++) y[i * y_step] = part[i];
 }
 
-/* y = x B, plus y if add, for a long row x and a B of few columns, with the sums of tiles. */
-static void NAME(narrow)(int64_t n, int64_t k, int64_t depth, const REAL *x, int64_t x_step, const REAL *b, int64_t ldb,
-                         int add, REAL *y)
+static void NAME(narrow)(int64_t n, int64_t k, const void *x_, int64_t x_step, const void *b_, int64_t ldb, int beta,
+                         void *y_, int64_t y_step)
 {
-    for (; n >= 2 * W; n -= 2 * W, b += 2 * W, y += 2 * W)
-        NAME(narrow_of)(2, W, k, depth, x, x_step, b, ldb, add, y);
-    if (n > W) NAME(narrow_of)(2, (int)n - W, k, depth, x, x_step, b, ldb, add, y);
-    else if (n == W) NAME(narrow_of)(1, W, k, depth, x, x_step, b, ldb, add, y);
-    else if (n) NAME(narrow_of)(1, (int)n, k, depth, x, x_step, b, ldb, add, y);
+    enum { PAIR = V_MAX >= 4 ? 2 : 1 }; /* vectors whose sums fit the register file */
+    const REAL *x = x_, *b = b_;
+    REAL *y = y_;
+    for (; n >= PAIR * W; n -= PAIR * W, b += PAIR * W, y += PAIR * W * y_step)
+        NAME(narrow_of)(PAIR, W, k, x, x_step, b, ldb, beta, y, y_step);
+    if (n > W) NAME(narrow_of)(PAIR, (int)n - W, k, x, x_step, b, ldb, beta, y, y_step);
+    else if (n == W) NAME(narrow_of)(1, W, k, x, x_step, b, ldb, beta, y, y_step);
+    else if (n) NAME(narrow_of)(1, (int)n, k, x, x_step, b, ldb, beta, y, y_step);
 }
 
 static void NAME(gemm)(int ta, int tb, int64_t m, int64_t n, int64_t k, const void *a_, int64_t lda,
@@ -550,10 +547,6 @@ static void NAME(gemm)(int ta, int tb, int64_t m, int64_t n, int64_t k, const vo
     if (n > (m == 1 ? V_MAX * W : NAME(WIDE)) && m <= 2 && k >= 8 && b_col == 1 && c_col == 1) {
         for (int64_t i = 0; i < m; i++)
             NAME(wide)(n, k, depth, a + i * a_row, a_col, b, b_row, beta, c + i * c_row);
-        return;
-    }
-    if (m == 1 && n <= NARROW && k > K_BLOCK && b_col == 1 && c_col == 1) {
-        NAME(narrow)(n, k, depth, a, a_col, b, b_row, beta, c);
         return;
     }
     for (int64_t p = 0; p < k; p += depth)

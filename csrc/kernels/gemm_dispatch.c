@@ -13,7 +13,8 @@ typedef void (*sgemm32)(int order, int ta, int tb, int m, int n, int k, float al
                         const float *b, int ldb, float beta, float *c, int ldc);
 typedef void (*dgemm32)(int order, int ta, int tb, int m, int n, int k, double alpha, const double *a, int lda,
                         const double *b, int ldb, double beta, double *c, int ldc);
-enum { ROWS_FROM = 32 };        /* least rows and columns of a matrix for ROWS */
+enum { ROWS_FROM = 32 };        /* least rows and columns of a matrix for ROWS, and k of NARROW */
+enum { NARROW_TO = 64 };        /* most columns of a matrix for NARROW */
 enum { LONG_FROM = 64 };        /* least k of (c) below */
 /* The constants of the CBLAS interface. */
 enum { ROW_MAJOR = 101, PLAIN = 111, TRANSPOSED = 112 };
@@ -55,7 +56,8 @@ void fg_blas_gemm(int dtype, int ta, int tb, int64_t m, int64_t n, int64_t k, do
  * (a) where the product is large, because it uses several threads, which does not pay if the result is small; and
  * (b) where the result is thin and both operands are contiguous along k, so that its elements are dot products; or
  * (c) where they are, the result is so small that it occupies a part of a tile alone, and k is long.
- * Of the products (b), a matrix times a vector is fastest by the kernel of rows, and one of few rows by dot products.
+ * Of the products (b), a matrix times a vector is fastest by the kernel of rows, and one of few rows by dot products. A
+ * tile of a vector times a matrix of few columns has few sums, each addition to which waits for the one before.
  */
 fg_gemm_backend fg_choose_gemm_backend(int dtype, int ta, int tb, int64_t m, int64_t n, int64_t k)
 {
@@ -65,6 +67,8 @@ fg_gemm_backend fg_choose_gemm_backend(int dtype, int ta, int tb, int64_t m, int
         return FG_GEMM_ROWS;
     if (along_k && thin == 1 && wide < ROWS_FROM && k >= ROWS_FROM && !fg_is_few(m, n, k))
         return FG_GEMM_DOTS;
+    if (!along_k && thin == 1 && wide <= NARROW_TO && k >= ROWS_FROM)
+        return FG_GEMM_NARROW;
     if (!blas.gemm[dtype] || !(blas.ilp64 || (m <= INT32_MAX && n <= INT32_MAX && k <= INT32_MAX)))
         return FG_GEMM_TILES;
     return (wide > 64 && (double)m * (double)n * (double)k >= 256.0 * 256 * 256) ||
@@ -94,6 +98,10 @@ void fg_gemm_within(int dtype, fg_gemm_backend by, int ta, int tb, int64_t m, in
 {
     if (by == FG_GEMM_BLAS)
         fg_blas_gemm(dtype, ta, tb, m, n, k, 1, a, lda, b, ldb, beta, c, ldc);
+    else if (by == FG_GEMM_NARROW && n == 1)
+        fg_kernels[dtype].gemm->narrow(m, k, b, tb ? 1 : ldb, a, lda, beta, c, ldc);
+    else if (by == FG_GEMM_NARROW)
+        fg_kernels[dtype].gemm->narrow(n, k, a, ta ? lda : 1, b, ldb, beta, c, 1);
     else
         fg_kernels[dtype].gemm->gemm(ta, tb, m, n, k, a, lda, b, ldb, beta, c, ldc);
 }
@@ -110,10 +118,10 @@ void fg_gemm_stack(int dtype, fg_gemm_backend by, int ta, int tb, int64_t m, int
     }
     int64_t itemsize = (int64_t)fg_itemsize(dtype);
     for (; count > 0; count--) {
-        if (by == FG_GEMM_TILES || by == FG_GEMM_BLAS)
-            fg_gemm_within(dtype, by, ta, tb, m, n, k, a, of_a.ld, b, of_b.ld, beta, c, of_c.ld);
-        else
+        if (by == FG_GEMM_ROWS || by == FG_GEMM_DOTS)
             fg_gemm(dtype, by, ta, tb, m, n, k, a, of_a.ld, b, beta, c);
+        else
+            fg_gemm_within(dtype, by, ta, tb, m, n, k, a, of_a.ld, b, of_b.ld, beta, c, of_c.ld);
         a = (const char *)a + of_a.step * itemsize;
         b = (const char *)b + of_b.step * itemsize;
         c = (char *)c + of_c.step * itemsize;

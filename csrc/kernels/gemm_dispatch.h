@@ -5,16 +5,16 @@
 
 #include "fastgrad.h"
 
-/* TILES, ROWS and DOTS are kernels of gemm.c: ROWS is for a matrix and a vector, DOTS for a vector and a few others.
- * BLAS is the one of fg_set_blas. */
-typedef enum { FG_GEMM_TILES, FG_GEMM_ROWS, FG_GEMM_DOTS, FG_GEMM_BLAS } fg_gemm_backend;
+/* TILES, ROWS, DOTS and NARROW are kernels of gemm.c: ROWS is for a matrix and a vector, DOTS for a vector and a few
+ * others, NARROW for a long vector and a matrix of few columns. BLAS is the one of fg_set_blas. */
+typedef enum { FG_GEMM_TILES, FG_GEMM_ROWS, FG_GEMM_DOTS, FG_GEMM_NARROW, FG_GEMM_BLAS } fg_gemm_backend;
 
 /* Of op(A)[m][k] op(B)[k][n]; ta and tb: whether op transposes. */
 fg_gemm_backend fg_choose_gemm_backend(int dtype, int ta, int tb, int64_t m, int64_t n, int64_t k);
 /* C = op(A) op(B), plus C if beta; B and C have contiguous rows, A rows of lda elements. */
 void fg_gemm(int dtype, fg_gemm_backend by, int ta, int tb, int64_t m, int64_t n, int64_t k, const void *a,
              int64_t lda, const void *b, int beta, void *c);
-/* The same by TILES or BLAS, with rows of lda, ldb and ldc elements. */
+/* The same by TILES, NARROW or BLAS, with rows of lda, ldb and ldc elements. */
 void fg_gemm_within(int dtype, fg_gemm_backend by, int ta, int tb, int64_t m, int64_t n, int64_t k, const void *a,
                     int64_t lda, const void *b, int64_t ldb, int beta, void *c, int64_t ldc);
 

@@ -153,15 +153,16 @@ VM_INLINE vm_dd vm_dd_divide(vm_dd a, vm_dd b) {
 #define VM_LN2_HI_F32 0x1.62e4p-1f
 #define VM_LN2_LO_F32 0x1.7f7d1cp-20f
 
-/* (exp(r) - 1 - r) / r^2 for |r| <= 0.3473, relative to exp(r): 2^-58. Even and odd powers are two chains of
- * dependences, each half as long as one over all: what a single exponential, which has to be waited for, gains by that
- * is a tenth or more, and callers have r * r anyway. */
+/* (exp(r) - 1 - r) / r^2 for |r| <= 0.3473, relative to exp(r): 2^-58. Neighbouring terms are added first, then pairs,
+ * and so on (Estrin's scheme): what a single exponential, which has to be waited for, takes is a chain of dependences.
+ * Callers have r * r anyway. */
 VM_INLINE double vm_exp_tail_f64(double r) {
-    double z = r * r;
-    return VM_P4(z, 0x1.000000000000cp-1, 0x1.555555554fef3p-5, 0x1.6c16c185effe1p-10, 0x1.a01995c6c1bdap-16,
-                 0x1.28b10d086704dp-22)
-           + r * VM_P4(z, 0x1.5555555555561p-3, 0x1.111111110d4b6p-7, 0x1.a01a01bb5ae89p-13, 0x1.71ddded174acep-19,
-                       0x1.af86fd329fe5dp-26);
+    double z = r * r, w = z * z;
+    return (VM_P1(r, 0x1.000000000000cp-1, 0x1.5555555555561p-3)
+            + z * VM_P1(r, 0x1.555555554fef3p-5, 0x1.111111110d4b6p-7))
+           + w * ((VM_P1(r, 0x1.6c16c185effe1p-10, 0x1.a01a01bb5ae89p-13)
+                   + z * VM_P1(r, 0x1.a01995c6c1bdap-16, 0x1.71ddded174acep-19))
+                  + w * VM_P1(r, 0x1.28b10d086704dp-22, 0x1.af86fd329fe5dp-26));
 }
 
 /* 2^-28; arranged for a short chain of dependences */
@@ -189,6 +190,15 @@ VM_INLINE float vm_scale_f32(float v, float n_rounded) {
     return v * vm_float_f32((half - 129) << 23) * vm_float_f32((u - half - 129) << 23);
 }
 
+/* x - n ln 2, but for 2^-56 n */
+VM_INLINE double vm_less_ln2_f64(double x, double n) {
+#if defined(__FMA__) || defined(__ARM_FEATURE_FMA)
+    return __builtin_fma(-n, VM_LN2, x);
+#else
+    return (x - n * VM_LN2_HI) - n * VM_LN2_LO;
+#endif
+}
+
 /* 2^n for normal results only */
 VM_INLINE double vm_power2_f64(double n_rounded) { return vm_float_f64((vm_bits_f64(n_rounded) + 1023) << 52); }
 VM_INLINE float vm_power2_f32(float n_rounded) { return vm_float_f32((vm_bits_f32(n_rounded) + 127) << 23); }
@@ -210,18 +220,24 @@ VM_INLINE double vm_clamp_f64(double x, double lo, double hi) { x = x < lo ? lo 
 VM_INLINE float vm_clamp_f32(float x, float lo, float hi) { x = x < lo ? lo : x; return x > hi ? hi : x; }
 
 /* ---- exponentials ------------------------------------------------------------------------------------- */
-VM_INLINE double vm_exp_f64(double x) {
-    x = vm_clamp_f64(x, -750, 710);
-    double t = x * VM_LOG2E + VM_ROUND_F64, n = t - VM_ROUND_F64;
-    double r = (x - n * VM_LN2_HI) - n * VM_LN2_LO;
-    return vm_scale_f64(1 + (r + r * r * vm_exp_tail_f64(r)), t);
-}
-
 /* v 2^n for 2^-60 < v < 2, or n = 0: n is added to the exponent. If `left`, for results that may be subnormal, it is
  * added to v 2^64, and the result divided by that. nan does not stay nan. */
+VM_INLINE double vm_add_exponent_f64(double v, double n_rounded, int left) {
+    double f = left ? 0x1p-64 : 1;
+    return vm_float_f64(vm_bits_f64(v) + (vm_bits_f64(n_rounded) << 52) + (0x3ff0000000000000 - vm_bits_f64(f))) * f;
+}
+
 VM_INLINE float vm_add_exponent_f32(float v, float n_rounded, int left) {
     float f = left ? 0x1p-64f : 1;
     return vm_float_f32(vm_bits_f32(v) + (vm_bits_f32(n_rounded) << 23) + (0x3f800000 - vm_bits_f32(f))) * f;
+}
+
+VM_INLINE double vm_exp_f64(double x) {
+    double t = x * VM_LOG2E + VM_ROUND_F64, n = t - VM_ROUND_F64;
+    double r = (x - n * VM_LN2_HI) - n * VM_LN2_LO;
+    double y = vm_add_exponent_f64(1 + (r + r * r * vm_exp_tail_f64(r)), t, x < -690);
+    y = x < -746 ? 0 : y;
+    return x <= 0x1.62e42fefa39efp+9 ? y : x + INFINITY; /* nan stays nan */
 }
 
 VM_INLINE float vm_exp_f32(float x) {

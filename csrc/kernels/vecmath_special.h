@@ -2,13 +2,13 @@
  * exponentials; a part of vecmath.h, and included by it alone. */
 
 /* ---- tanh and its relatives --------------------------------------------------------------------------- */
-/* With u = exp(-2|x|), tanh|x| = (1 - u) / (1 + u), or, better where u is small, 1 - 2 u / (1 + u). */
+/* With exp(-2|x|) = s + s q, where s is a power of two, tanh|x| = ((1 - s) - s q) / ((1 + s) + s q). From 20 on it
+ * rounds to 1, also where 2^n has left its range. */
 VM_INLINE double vm_tanh_f64(double x) {
-    double a = vm_clamp_f64(fabs(x), 0, 22);
-    vm_expm1_parts_f64 e = vm_expm1_core_f64(-2 * a);
-    double u = e.s + e.s * e.q, m = e.s * e.q + (e.s - 1);
-    double top = a > 0.55 ? -2 * u : -m, base = a > 0.55 ? 1 : 0;
-    return copysign(base + top / (e.s * e.q + (e.s + 1)), x);
+    double a = fabs(x), t = VM_ROUND_F64 - a * (2 * VM_LOG2E), n = t - VM_ROUND_F64;
+    double r = vm_less_ln2_f64(-2 * a, n), q = r + r * r * vm_exp_tail_f64(r), s = vm_power2_f64(t);
+    double y = ((1 - s) - s * q) / ((1 + s) + s * q);
+    return copysign(a > 20 ? 1 : y, x);
 }
 
 /* a - a t with t = z / R(z), z = a^2, below 1.25, and 1 - t t with t = P(a) / Q(a) above: what is subtracted is the

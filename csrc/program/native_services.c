@@ -41,6 +41,8 @@ static void fill_services(void)
                                                         [FG_ROWS_log_softmax] = BOTH(log_softmax_vjp_rows),
                                                         [FG_ROWS_logsumexp] = BOTH(logsumexp_vjp_rows)},
                                        .gemm = {fg_kernels[FG_FLOAT32].gemm->gemm, fg_kernels[FG_FLOAT64].gemm->gemm},
+                                       .narrow = {fg_kernels[FG_FLOAT32].gemm->narrow,
+                                                  fg_kernels[FG_FLOAT64].gemm->narrow},
                                        .extremum_adjoint = BOTH(extremum_vjp_rows)};
 #undef BOTH
 }

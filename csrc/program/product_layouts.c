@@ -180,12 +180,12 @@ static fg_gemm_backend backend_of(const fg_program *p, const instruction *a, int
                                   fg_rows_of(y, 0), fg_cols_of(y, 0), k);
 }
 
-/* Is a product of depth k one whose kernel takes any rows? The others read vectors. */
+/* Is a product of depth k one whose kernel takes any rows? */
 static int takes_rows(const fg_program *p, const instruction *a, int64_t k)
 {
     const fg_shape *y = shape_of(p, a->y);
     fg_gemm_backend by = backend_of(p, a, k, 0, 0);
-    return y->size && fg_rows_of(y, 0) * fg_cols_of(y, 0) > 1 && k && (by == FG_GEMM_TILES || by == FG_GEMM_BLAS);
+    return y->size && fg_rows_of(y, 0) * fg_cols_of(y, 0) > 1 && k && by != FG_GEMM_ROWS && by != FG_GEMM_DOTS;
 }
 
 int fg_pass_read_products_in_place(fg_program *p)

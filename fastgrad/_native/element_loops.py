@@ -16,6 +16,7 @@ import numpy as np
 
 from .description import Step
 from .element_text import Item, Piece, Plan, Read, Rows, Writer, spread_operands
+from .loads import load_of
 from .maps import LONG, Map, is_long, lanes, map_of
 from .scope import Scope, Unwritten
 from .steps import sum_of_terms
@@ -38,6 +39,7 @@ class ElementLoop:
 
     def __init__(self, scope: Scope) -> None:
         self.scope = scope
+        self.loads: set[int] = set()  # the steps of fused groups, which may fetch elements from several arrays
         self.forget()
 
     def forget(self) -> None:
@@ -60,6 +62,7 @@ class ElementLoop:
         items, late = len(self.items), set(self.late)
         pieces = {root: list(found) for root, found in self.pieces.items()}
         steps = self.scope.description.steps
+        self.loads.update(group)
         if all(self._join(k, steps[k]) for k in group) and self._can_be_together():
             self.safe = len(self.items)
             return True
@@ -69,10 +72,13 @@ class ElementLoop:
 
     def _join(self, k: int, step: Step) -> bool:
         if step.name == "unslice":
-            return self._join_zeros(k, step)
+            if self._join_zeros(k, step):
+                return True
+            if k not in self.loads:
+                return False
         if step.name == "sum":
             return self._join_sum(k, step)
-        m = map_of(self.scope, step)
+        m = map_of(self.scope, step) or (load_of(self.scope, step) if k in self.loads else None)
         if m is None:
             return False
         if m.n == 1:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from .description import Step
-from .maps import LONG, Map, for_each, is_long, lanes
+from .maps import LONG, PLACE, Map, for_each, is_long, lanes, place_text
 from .scope import Scope
 from .values import Index, Value, c_type, declaration, literal
 
@@ -317,7 +317,9 @@ class Writer:
             values = []
             for (v, index), reads in self._operands(k):
                 r = self._read(reads, start + shift)
-                if v < 0:
+                if v == PLACE:
+                    values.append(place_text(index, self.plan.rows.width if self.plan.rows else 0, shift))
+                elif v < 0:
                     values.append("0")
                 elif r is None:
                     values.append(self._element(item.step, v, index, shift))

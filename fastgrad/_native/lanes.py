@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from .. import _core
+from . import order
 from .description import Step
 from .maps import MAPS, is_long, lanes
 from .scope import Scope
@@ -26,7 +27,7 @@ class Bundle(NamedTuple):
 def ordered(scope: Scope) -> Iterator[range | Bundle]:
     """The groups of a program or body, in an order in which functions that can be computed side by side are."""
     segment: list[range] = []
-    for group in scope.groups():
+    for group in order.ordered(scope):
         if group[0] in scope.written:
             continue
         if len(group) == 1 and group[0] not in scope.interpreted and is_number_of_numbers(scope, group[0]):

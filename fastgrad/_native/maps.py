@@ -14,6 +14,7 @@ from .scope import Scope, Unwritten
 from .values import SINGLE, Index, broadcast_strides, c_type, contiguous, index_of, suffix
 
 HUGE = {"sin", "cos", "j0", "j1"}  # rows that look at each element for huge arguments: kernels do so block by block
+PLACE = -2  # an operand of a map that is no buffer, but the number that its index says
 LONG = 64  # from so many elements on a kernel is faster than a loop that divides indices or looks at each element
 
 
@@ -21,7 +22,7 @@ class Map(NamedTuple):
     """A step that is a map: the operands, where each has the element for element i, and the expression of these."""
 
     n: int
-    operands: tuple[tuple[int, Index], ...]  # (buffer, where its element is); (-1, ...): a missing one
+    operands: tuple[tuple[int, Index], ...]  # (buffer, where its element is); (-1, ...): a missing one; (PLACE, ...)
     expression: Callable[[list[str]], str]
 
 
@@ -189,6 +190,16 @@ def is_long(scope: Scope, step: Step) -> bool:
     by = step.by_input
     text = row["definition"] if by is None else row["derivatives"][by if row["arity"] == 2 else 0]
     return not set(re.findall(r"(\w+)\(", text)) <= _SHORT
+
+
+def place_text(index: Index, width: int = 0, shift: int = 0) -> str:
+    """The number that an index says for element i + shift, or for element j of row r of `width` elements."""
+    parts = index.split(width) if width and not shift else None
+    if parts is None:
+        return index.text(f"(i {'-' if shift < 0 else '+'} {abs(shift)})" if shift else "i")
+    outer, stride = parts
+    terms = [outer.text("r")] * (not outer.is_constant) + [f"j * {stride}" if stride > 1 else "j"] * bool(stride)
+    return " + ".join(terms) or "0"
 
 
 def for_each(scope: Scope, step: Step, v: int, element: str) -> str:

@@ -3,7 +3,7 @@
 Each element is one chain of sums over the common axis. A very small product is written out, element by element. A
 larger one is a loop: over its rows or columns in the lanes of vectors, if the sums are short and a side is whole
 vectors; over the matrices of a stack or the rows of a narrow matrix; or over the common axis, if there are few
-elements. All others are left to tiles.py, which takes half the time for wide matrices, but twice as much for narrow
+elements. A long vector times a matrix of few columns has sums of another order. All others are left to tiles.py, which takes half the time for wide matrices, but twice as much for narrow
 ones, of which it computes whole vectors.
 """
 
@@ -14,6 +14,8 @@ import math
 from collections.abc import Iterator
 from typing import NamedTuple
 
+import numpy as np
+
 from .. import _core
 from .description import PLAIN_PRODUCT, Step
 from .maps import lanes
@@ -23,12 +25,14 @@ from .values import Value, c_type, declaration, suffix
 
 _FEW = 200  # multiplications of a product that is written out, at most (fg_is_few in csrc/kernels.h)
 _MOST = 2048  # ... of one that is a loop
-_LONG = 32  # from here on, products of rows with rows are summed in another order (csrc/kernels/gemm_dispatch.c),
+_LONG = 32  # from here on, products with a vector are summed in another order (csrc/kernels/gemm_dispatch.c),
 _BLOCK = 192  # and all products in blocks (K_BLOCK in gemm.c)
 _TERMS = 16  # of each element's sum, at most, where elements are computed in the lanes of vectors
 _ELEMENTS = 16  # of a product that is written out, at most
 _SCALARS = 9  # elements of a result that are numbers in registers, at most
 _COLUMNS = 4  # of a matrix that is a loop over rows, at most: of more, tiles take half the time
+_NARROW = 64  # columns of a matrix at most that such an order is for
+_EIGHT = 8  # sums of each element of such a product (narrow in gemm.c)
 _BODY = 64  # multiplications in the body of a loop over matrices or rows, at most
 
 _Index = str | int
@@ -147,15 +151,18 @@ def matmul(scope: Scope, k: int, step: Step) -> None:
     va = _Matrix(scope.operand(step, 0), *((1, m) if ta else (depth, 1)), _stacked(a.shape, y.shape))
     vb = _Matrix(scope.operand(step, 1), *((1, depth) if tb else (n, 1)), _stacked(b.shape, y.shape))
     vc = _Matrix(scope.operand(step, 2), n, 1, m * n) if len(step.operands) == 3 else None
+    if is_narrow(ta, tb, m, n, depth):
+        _narrow(scope, step, (m, n, depth), n_stack)
+        return
     few = n_stack == 1 and depth <= 8 and m * n <= 64 and m * n * depth <= _FEW
     sums_rows = (not ta or m == 1) and (tb or n == 1)
     is_large = n_stack * m * n * depth > _MOST or depth > _BLOCK or (sums_rows and depth >= _LONG)
     if not few and (is_large or _core.isa() == "baseline"):
         raise Unwritten
     if not few and n_stack == 1 and n == 1 and m > _SCALARS and va.row != 1:  # a vector is multiplied by columns
-        va = _Matrix(_turned(scope, step.operands[0], m, depth), 1, m)
+        va = _Matrix(_turned(scope, step.operands[0], m, depth), 1, _whole(m))
     elif not few and n_stack == 1 and m == 1 and n > _SCALARS and vb.column != 1:
-        vb = _Matrix(_turned(scope, step.operands[1], n, depth), n, 1)
+        vb = _Matrix(_turned(scope, step.operands[1], n, depth), _whole(n), 1)
     vy = _Matrix(Value("", y.dtype, y.shape, False), n, 1, m * n)
     product = _Product(scope, va, vb, vc, vy, n_stack, m, n, depth)
     by_row = product.lanes_are_rows() if n_stack == 1 else None
@@ -208,19 +215,79 @@ def shared(text: Text, kind: str, addresses: dict[str, str]) -> Iterator[None]:
     text.line(f"product{known}({', '.join(addresses.values())});")
 
 
+def is_narrow(ta: bool, tb: bool, m: int, n: int, depth: int) -> bool:
+    """Whether the kernel `narrow` computes a product (fg_choose_gemm_backend in csrc/kernels/gemm_dispatch.c)."""
+    along_k = (not ta or m == 1) and (tb or n == 1)
+    return min(m, n) == 1 and max(m, n) <= _NARROW and depth >= _LONG and not along_k
+
+
+def _narrow(scope: Scope, step: Step, sizes: tuple[int, int, int], n_stack: int) -> None:
+    """A long vector times a matrix of few columns: in the lanes of vectors, where the matrix can be turned before a
+    loop, else by the kernel."""
+    (m, n, depth), text = sizes, scope.text
+    at = 0 if n == 1 else 1  # the vector is the other operand
+    wide, adds = max(m, n), len(step.operands) == 3
+    x, b = scope.operand(step, 1 - at), scope.operand(step, at)
+    if n_stack > 1 or x.single or b.single:
+        raise Unwritten
+    turned = None
+    if wide <= _SCALARS and depth <= _EIGHT * _BLOCK:
+        with contextlib.suppress(Unwritten):
+            turned = _turned(scope, step.operands[at], depth, wide)
+    added = scope.operand(step, 2) if adds else None
+    y = scope.result(step.y)
+    if turned is not None:
+        _write_eight(text, (wide, depth), x, turned, y, added)
+    elif added is None or added == y:
+        operands = f"{x.address}, 1, {b.address}, {wide}, {int(adds)}, {y.address}, 1"
+        text.line(f"s->narrow[{int(y.dtype == np.float64)}]({wide}, {depth}, {operands});")
+    else:
+        raise Unwritten
+
+
+def _write_eight(
+    text: Text, sizes: tuple[int, int], x: Value, turned: Value, y: Value, added: Value | None
+) -> None:
+    """The sums of products of each column and the vector, which go to eight lanes in turn."""
+    (wide, depth), tail = sizes, suffix(y.dtype)
+    rest = depth % _EIGHT
+    text.include("kernels/eight.h")
+    text.open("{")
+    text.line(f"eight_{tail} {', '.join(f's{j} = {{0}}' for j in range(wide))};")
+    text.open(f"for (int64_t p = 0; p < {depth - rest}; p += {_EIGHT}) {{")
+    text.line(f"const eight_{tail} x = *(const eight_{tail} *)({x.address} + p);")
+    for j in range(wide):
+        text.line(f"s{j} += *(const eight_{tail} *)({turned.address} + {j * _whole(depth)} + p) * x;")
+    text.close()
+    if rest:  # zeros follow in what is turned
+        text.line(f"const eight_{tail} x = {{{', '.join(x.at(str(depth - rest + i)) for i in range(rest))}}};")
+        for j in range(wide):
+            place = f"{turned.address} + {j * _whole(depth) + depth - rest}"
+            text.line(f"s{j} += *(const eight_{tail} *)({place}) * x;")
+    for j in range(wide):
+        total = f"sum_of_eight_{tail}(s{j}){f' + {added.at(str(j))}' if added is not None else ''}"
+        text.line(f"{y.at(str(j))} = {total};")
+    text.close()
+
+
+def _whole(n: int) -> int:
+    """How far apart columns of n elements are in a matrix that is turned: there are zeros up to the next column."""
+    return -(-n // _EIGHT) * _EIGHT
+
+
 def _turned(scope: Scope, v: int, rows: int, columns: int) -> Value:
     """A copy of a matrix column by column, made once before all loops; Unwritten where there is no loop, or it is not
     known before."""
     value = scope.before_loops(v) if scope.is_in_loop() else None
-    if value is None or value.single or not scope.fits(rows * columns * value.dtype.itemsize, 1 << 14):
+    if value is None or value.single or not scope.fits(_whole(rows) * columns * value.dtype.itemsize, 1 << 14):
         raise Unwritten
-    name = f"turned{v}{scope.name}"
-    array = f"{declaration(value.dtype, name, rows * columns)};"
+    name, length = f"turned{v}{scope.name}", _whole(rows)
+    array = f"{declaration(value.dtype, name, length * columns)}{' = {0}' * (rows != length)};"
     if array not in scope.text.top:
-        scope.text.stack += rows * columns * value.dtype.itemsize
+        scope.text.stack += length * columns * value.dtype.itemsize
     scope.text.declare(array)
     scope.text.declare(
         f"for (int64_t i = 0; i < {rows}; i++) for (int64_t p = 0; p < {columns}; p++) "
-        f"{name}[p * {rows} + i] = {value.at(f'i * {columns} + p')};"
+        f"{name}[p * {length} + i] = {value.at(f'i * {columns} + p')};"
     )
     return value._replace(text=name)

@@ -15,7 +15,8 @@ import numpy as np
 from .. import _core
 from .description import Step
 from .element_loops import meet, memory_of
-from .maps import Map, is_long, lanes, map_of
+from .loads import load_of
+from .maps import PLACE, Map, is_long, lanes, map_of, place_text
 from .scope import Scope, Unwritten
 from .steps import reduced
 from .tiles import by_tiles
@@ -56,6 +57,7 @@ class _Group:
         self.stage_of: dict[int, int] = {}
         self.arrays: dict[int, str] = {}  # of values: those of a block
         self.places: dict[tuple[int, Index], str] = {}  # of operands: the element in the present loop
+        self.in_rows = False  # whether the present loop is one over element j of row r
         self.n, self.width = self._sizes()
         self.rows = self.n // self.width
         if not _ROW[0] <= self.width <= _ROW[1]:
@@ -77,7 +79,7 @@ class _Group:
                     raise Unwritten
                 found.add((x.size, sizes[1] if sizes[2] == 1 else sizes[2]))
         if not found:
-            maps = [m for m in (map_of(self.scope, step) for step in self.steps.values()) if m is not None]
+            maps = [m for m in map(self._map_of, self.steps.values()) if m is not None]
             indices = [index for m in maps for v, index in m.operands if v >= 0 and index.divides]
             if indices:
                 found.add((max(m.n for m in maps), min(index.axes[-1][0] for index in indices)))
@@ -102,11 +104,18 @@ class _Group:
             else:
                 raise Unwritten
         else:
-            m = map_of(self.scope, step)
+            m = self._map_of(step)
             if m is None or m.n not in (self.n, self.rows):
                 raise Unwritten
             self.maps[k] = m._replace(operands=tuple((self._as_made(v), index) for v, index in m.operands))
             self._add(self._kind(step, m), k)
+
+    def _map_of(self, step: Step) -> Map | None:
+        """The step as a map. What it puts together from pieces has to be in memory."""
+        if (m := map_of(self.scope, step)) is None and (m := load_of(self.scope, step)) is not None:
+            if any(self.d.root(v) in self.roots for v in step.operands):
+                raise Unwritten
+        return m
 
     def _as_made(self, v: int) -> int:
         """An operand; where it is a view, such as a reshape, of what the group makes, that itself."""
@@ -293,7 +302,9 @@ class _Group:
         text.line('_Pragma("omp simd")')
         text.open(f"for (int64_t j = 0; j < {self.width}; j++) {{")
         text.line("const int64_t i = from0 + j;")
+        self.in_rows = True
         self._write_statements(steps, stored, f"q * {self.width} + j")
+        self.in_rows = False
         text.close()
         text.close()
 
@@ -327,7 +338,14 @@ class _Group:
         text, d, here = self.text, self.d, set(steps)
         for k in steps:
             step, m = self.steps[k], self.maps[k]
-            values = [self._element(step, v, index, here, place) if v >= 0 else "0" for v, index in m.operands]
+            values = [
+                self._element(step, v, index, here, place)
+                if v >= 0
+                else place_text(index, self.width * self.in_rows)
+                if v == PLACE
+                else "0"
+                for v, index in m.operands
+            ]
             y, name = d.buffer(step.y), f"e{step.y}{self.scope.name}"
             expression = self.scope.separate(step, m.expression(values), lanes=True)
             text.line(f"const {c_type(y.dtype)} {name} = {expression};")

@@ -432,6 +432,7 @@ def _refuses(program: Program) -> bool:
 
 # Rows whose value is no product, and rows that only multiply and divide their operands.
 _NO_PRODUCTS = {"add", "subtract", "divide", "reciprocal", "sqrt", "rint", "floor", "ceil", "trunc", "sign"}
+_NO_PRODUCTS |= {"broadcast_to", "transpose", "slice", "concatenate", "unslice", "take"}
 _NO_SUMS = {"multiply", "divide", "square", "reciprocal", "sqrt"}
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from .description import Step
 from .scope import Scope, Unwritten
-from .values import Value, c_type, contiguous, index_text
+from .values import Index, Value, c_type, contiguous, index_of
 
 _NARROW, _LANES = 16, 64  # rows from here on are summed in lanes (csrc/kernels/reduce.c)
 _UNROLLED = 128  # additions of a sum that is written out term by term, at most
@@ -35,17 +35,35 @@ def _unslice(scope: Scope, k: int, step: Step) -> None:
     starts, steps = (np.reshape(step.attr, (n, len(y.shape), 3))[:, :, k].tolist() for k in range(2))
     shapes = [d.buffer(v).shape for v in step.operands]
 
-    def put(first: list[int], by: list[int], shape: tuple[int, ...], text: str) -> None:
+    def put(first: list[int], by: list[int], shape: tuple[int, ...], how: str, value: Value | None = None) -> None:
         start = sum(stride * at for stride, at in zip(strides, first))
-        to = index_text("i", shape, [stride * m for stride, m in zip(strides, by)], start)
-        if size := math.prod(shape):
-            scope.text.line(f"for (int64_t i = 0; i < {size}; i++) {result.at(to)} {text};")
+        index = index_of(shape, [stride * m for stride, m in zip(strides, by)], start)
+        _for_each_place(scope, math.prod(shape), index, lambda to, i: f"{result.at(to)} {how}{value.at(i) if value else ''};")
 
     if n > 1:  # adding 0 makes 0 of -0, which remains where every operand has it: -0 + x is x (csrc/kernels/pieces.c)
         common = [_common(*axis) for axis in zip(zip(*starts), zip(*steps), zip(*shapes))]
         put([r.start for r in common], [r.step for r in common], tuple(len(r) for r in common), "= -0.0")
     for first, by, shape, value in zip(starts, steps, shapes, values):
-        put(first, by, shape, f"{'+=' if n > 1 else '='} {value.at('i')}")
+        put(first, by, shape, "+= " if n > 1 else "= ", value)
+
+
+def _for_each_place(scope: Scope, size: int, index: Index, write: Callable[[str, str], str]) -> None:
+    """Loops over the axes of an index, which need no quotients: write(the place that it says, the element's number)."""
+    if not size:
+        return
+    names = [f"i{k}" for k in range(len(index.axes))]
+    inner = contiguous([n for n, _ in index.axes])
+    for name, (n, _) in zip(names, index.axes):
+        scope.text.open(f"for (int64_t {name} = 0; {name} < {n}; {name}++) {{")
+    to = _sum_of([*((name, stride) for name, (_, stride) in zip(names, index.axes))], index.start)
+    scope.text.line(write(to, _sum_of(list(zip(names, inner)), 0)))
+    for _ in names:
+        scope.text.close()
+
+
+def _sum_of(terms: list[tuple[str, int]], start: int) -> str:
+    found = [name if stride == 1 else f"{name} * {stride}" for name, stride in terms if stride]
+    return " + ".join([*found, *([str(start)] if start or not found else [])])
 
 
 def _common(starts: Sequence[int], steps: Sequence[int], lengths: Sequence[int]) -> range:
@@ -67,8 +85,8 @@ def _concatenate(scope: Scope, k: int, step: Step) -> None:
     strides = contiguous(y.shape)
     for v, value in zip(step.operands, values):
         x = d.buffer(v)
-        to = index_text("i", x.shape, strides, at * strides[axis])
-        scope.text.line(f"for (int64_t i = 0; i < {x.size}; i++) {result.at(to)} = {value.at('i')};")
+        index = index_of(x.shape, strides, at * strides[axis])
+        _for_each_place(scope, x.size, index, lambda to, i, value=value: f"{result.at(to)} = {value.at(i)};")
         at += x.shape[axis]
 
 
