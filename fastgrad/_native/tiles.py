@@ -47,7 +47,7 @@ def matmul(scope: Scope, k: int, step: Step) -> None:
 
 def by_tiles(ta: bool, tb: bool, m: int, n: int, depth: int) -> bool:
     """Whether our own tiles compute a product (fg_choose_gemm_backend in csrc/kernels/gemm_dispatch.c), whatever BLAS
-    there is."""
+    there is, on one thread."""
     thin, wide = min(m, n), max(m, n)
     along_k = (not ta or m == 1) and (tb or n == 1)
     if along_k and ((thin <= 4 and depth >= 32) or (thin > 1 and wide <= 16 and depth >= 64)):
