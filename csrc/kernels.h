@@ -119,7 +119,7 @@ typedef struct {
 enum { FG_SUM_LANES = 64, FG_SUM_LEAF = 32 * FG_SUM_LANES };
 #define FG_SUM_HALF(n) ((n) / 2 / FG_SUM_LANES * FG_SUM_LANES)
 /* Columns of more than FG_SUM_ROWS rows likewise, if there are FG_SUM_COLS columns or more. Of fewer rows, a caller may
- * sum parts of a multiple of FG_SUM_PART rows, the first by sum_cols and the others by add_cols. */
+ * sum parts of a multiple of FG_SUM_PART rows by sum_part. */
 enum { FG_SUM_COLS = FG_SUM_LANES / 2 + 1, FG_SUM_PART = 8, FG_SUM_ROWS = 32 * FG_SUM_PART };
 #define FG_SUM_HALF_ROWS(n) ((n) / 2 / FG_SUM_PART * FG_SUM_PART)
 typedef struct {

@@ -40,7 +40,9 @@ typedef struct {
      * x[n][cols]; and of the softmax family gx from y (of logsumexp: x) and g. */
     fg_rows_function *rows[FG_N_ROWS][2];
     fg_rows_function *cols[FG_ROWS_min + 1][2];
-    fg_rows_function *add_cols[2];      /* adds the sums of x[n][cols] to y[cols] */
+    /* y[cols] joined with that of x[n][cols], or begun with it unless go_on, in the parts that kernels.def tells; rows
+     * of x are ld elements apart */
+    void (*part[FG_ROWS_min + 1][2])(int go_on, int64_t n, int64_t cols, int64_t ld, const void *x, void *y);
     void (*rows_adjoint[FG_N_ROWS][2])(int64_t rows, int64_t n, const void *y, const void *g, void *gx);
     void (*gemm[2])(int ta, int tb, int64_t m, int64_t n, int64_t k, const void *a, int64_t lda, const void *b,
                     int64_t ldb, int beta, void *c, int64_t ldc);       /* as in kernels.def */

@@ -56,7 +56,7 @@ def operands(rng, shape, dtype):
     return (lambda x: x), shape
 
 
-CORNERS = (4, 7, 11)  # steps that compare
+CORNERS = (4, 7, 11, 12)  # steps that compare
 
 
 def random_program(seed, smooth=False):
@@ -74,7 +74,7 @@ def random_program(seed, smooth=False):
     n = int(rng.integers(2, 5))
     found = [operands(rng, shape, dtype) for _ in range(n)]
     arrays = [rng.standard_normal(s).astype(dtype) for _, s in found]
-    steps = rng.choice([k for k in range(12) if not smooth or k not in CORNERS], int(rng.integers(3, 9)))
+    steps = rng.choice([k for k in range(13) if not smooth or k not in CORNERS], int(rng.integers(3, 9)))
     picks = rng.integers(0, 1000, (len(steps), 2))
     last = shape[-1]
 
@@ -107,6 +107,8 @@ def random_program(seed, smooth=False):
                 y = whole * 0.5 + fg.broadcast_to(whole.sum(axis=0, keepdims=True) * 0.01, shape)
             elif kind == 10:
                 y = whole[..., ::-1] + a
+            elif kind == 12:
+                y = whole - (whole.max(axis=0, keepdims=True) + whole.min(axis=0, keepdims=True)) * a
             else:
                 y = fg.broadcast_to(fg.tanh(whole.min(axis=-1, keepdims=True)), shape) * a if last else whole
             values.append(y)

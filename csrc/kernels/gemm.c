@@ -21,6 +21,9 @@
 #include "kernels/tile.h"
 
 enum { K_BLOCK = 192 };         /* a sum of more terms is one of sums of at most so many */
+/* Of a C of more than LARGE elements, TALL rows are computed at a time: the pages to which panels write in turn are not
+ * too many for the processor to find. */
+enum { LARGE = 1 << 17, TALL = 48 };
 /* Of a matrix times a vector: terms of a row up to which `few` computes it, and `short_rows`; the sums of `narrow`. */
 enum { FEW_TERMS = 8, SHORT_ROW = 64, EIGHT = 8 };
 #define INLINE static inline __attribute__((always_inline))
@@ -542,42 +545,44 @@ static void NAME(gemm)(int ta, int tb, int64_t m, int64_t n, int64_t k, const vo
 
     _Alignas(64) REAL panel[K_BLOCK * V_MAX * W], edge[R_MAX * V_MAX * W];
     /* Blocks, panels and tiles have nearly equal sizes, because a thin rest would be slow for its size. */
-    const int64_t depth = EVEN_SHARE(k, K_BLOCK), height = EVEN_SHARE(m, R_MAX);
+    const int64_t depth = EVEN_SHARE(k, K_BLOCK);
     const int64_t width = W * EVEN_SHARE(QUOTIENT_UP(n, W), V_MAX);
     if (n > (m == 1 ? V_MAX * W : NAME(WIDE)) && m <= 2 && k >= 8 && b_col == 1 && c_col == 1) {
         for (int64_t i = 0; i < m; i++)
             NAME(wide)(n, k, depth, a + i * a_row, a_col, b, b_row, beta, c + i * c_row);
         return;
     }
+    const int64_t tall = m > TALL && m > LARGE / n ? TALL : m, height = EVEN_SHARE(tall, R_MAX);
     for (int64_t p = 0; p < k; p += depth)
-        for (int64_t from = 0; from < n; from += width) {
-            const int64_t kp = LESSER(depth, k - p), vectors = QUOTIENT_UP(LESSER(width, n - from), W);
-            const int add = beta || p > 0;
-            /* Where rows end within a vector, the last vectors may begin earlier, and write some elements once more. */
-            const int again = !MASKED && !add && c_col == 1 && n >= vectors * W && n - from < vectors * W;
-            const int64_t j = again ? n - vectors * W : from, columns = LESSER(width, n - j);
-            const int last = (int)(columns - (vectors - 1) * W), ragged = last < W && !MASKED;
-            const REAL *rows_b = b + p * b_row + j * b_col;
-            int64_t ld = b_row;
-            if (b_col != 1 || ragged) {
-                ld = vectors * W;
-                if (b_col == 1) NAME(copy_panel)(kp, columns, rows_b, b_row, panel, ld);
-                else NAME(transpose_panel)(kp, columns, rows_b, b_col, panel, ld);
-                rows_b = panel;
-            }
-            for (int64_t i = 0; i < m; i += height) {
-                const int64_t rows = LESSER(height, m - i);
-                const REAL *rows_a = a + i * a_row + p * a_col;
-                REAL *corner = c + i * c_row + j * c_col;
-                NAME(tile_function) *const tile = NAME(tiles)[vectors - 1][rows - 1];
-                if (c_col == 1 && !ragged) {
-                    tile(last, kp, rows_a, a_row, a_col, rows_b, ld, add, corner, c_row);
-                } else {
-                    tile(last, kp, rows_a, a_row, a_col, rows_b, ld, 0, edge, vectors * W);
-                    NAME(finish)(rows, columns, edge, vectors * W, add, corner, c_row, c_col);
+        for (int64_t top = 0; top < m; top += tall)
+            for (int64_t from = 0; from < n; from += width) {
+                const int64_t kp = LESSER(depth, k - p), vectors = QUOTIENT_UP(LESSER(width, n - from), W);
+                const int add = beta || p > 0;
+                /* Where rows end within a vector, the last vectors may begin earlier, and write some elements once more. */
+                const int again = !MASKED && !add && c_col == 1 && n >= vectors * W && n - from < vectors * W;
+                const int64_t j = again ? n - vectors * W : from, columns = LESSER(width, n - j);
+                const int last = (int)(columns - (vectors - 1) * W), ragged = last < W && !MASKED;
+                const REAL *rows_b = b + p * b_row + j * b_col;
+                int64_t ld = b_row;
+                if (b_col != 1 || ragged) {
+                    ld = vectors * W;
+                    if (b_col == 1) NAME(copy_panel)(kp, columns, rows_b, b_row, panel, ld);
+                    else NAME(transpose_panel)(kp, columns, rows_b, b_col, panel, ld);
+                    rows_b = panel;
+                }
+                for (int64_t i = top, end = LESSER(m, top + tall); i < end; i += height) {
+                    const int64_t rows = LESSER(height, end - i);
+                    const REAL *rows_a = a + i * a_row + p * a_col;
+                    REAL *corner = c + i * c_row + j * c_col;
+                    NAME(tile_function) *const tile = NAME(tiles)[vectors - 1][rows - 1];
+                    if (c_col == 1 && !ragged) {
+                        tile(last, kp, rows_a, a_row, a_col, rows_b, ld, add, corner, c_row);
+                    } else {
+                        tile(last, kp, rows_a, a_row, a_col, rows_b, ld, 0, edge, vectors * W);
+                        NAME(finish)(rows, columns, edge, vectors * W, add, corner, c_row, c_col);
+                    }
                 }
             }
-        }
 }
 
 #undef VECTOR

@@ -16,6 +16,7 @@ typedef void (*dgemm32)(int order, int ta, int tb, int m, int n, int k, double a
 enum { ROWS_FROM = 32 };        /* least rows and columns of a matrix for ROWS, and k of NARROW */
 enum { NARROW_TO = 64 };        /* most columns of a matrix for NARROW */
 enum { LONG_FROM = 64 };        /* least k of (c) below */
+enum { DEEP_FROM = 33 };        /* least k of (a) */
 /* The constants of the CBLAS interface. */
 enum { ROW_MAJOR = 101, PLAIN = 111, TRANSPOSED = 112 };
 
@@ -53,7 +54,7 @@ void fg_blas_gemm(int dtype, int ta, int tb, int64_t m, int64_t n, int64_t k, do
 }
 
 /* Measured against the OpenBLAS of NumPy's wheels. A BLAS is faster than our tiles
- * (a) where the product is large, because it uses several threads, which does not pay if the result is small; and
+ * (a) where the product is large and k is not small; and
  * (b) where the result is thin and both operands are contiguous along k, so that its elements are dot products; or
  * (c) where they are, the result is so small that it occupies a part of a tile alone, and k is long.
  * Of the products (b), a matrix times a vector is fastest by the kernel of rows, and one of few rows by dot products. A
@@ -71,7 +72,7 @@ fg_gemm_backend fg_choose_gemm_backend(int dtype, int ta, int tb, int64_t m, int
         return FG_GEMM_NARROW;
     if (!blas.gemm[dtype] || !(blas.ilp64 || (m <= INT32_MAX && n <= INT32_MAX && k <= INT32_MAX)))
         return FG_GEMM_TILES;
-    return (wide > 64 && (double)m * (double)n * (double)k >= 256.0 * 256 * 256) ||
+    return (wide > 64 && k >= DEEP_FROM && (double)m * (double)n * (double)k >= 256.0 * 256 * 256) ||
                    (along_k && thin <= 4 && wide >= 32 && k >= 32) ||
                    (along_k && thin > 1 && wide <= 16 && k >= LONG_FROM)
                ? FG_GEMM_BLAS
@@ -135,6 +136,17 @@ void fg_gemm_rows(const fg_call *c, int64_t from, int64_t rows, void *y)
     int64_t m = fg_rows_of(a->shape, ta), k = fg_cols_of(a->shape, ta), n = fg_cols_of(b->shape, tb);
     fg_gemm(dtype, fg_choose_gemm_backend(dtype, ta, tb, m, n, k), ta, tb, rows, n, k,
             (const char *)a->data + from * (ta ? 1 : k) * (int64_t)fg_itemsize(dtype), ta ? m : k, b->data, 0, y);
+}
+
+void fg_gemm_part(const fg_call *c, int64_t from, int64_t rows, int64_t column, int64_t columns, void *y, int64_t ldy)
+{
+    const fg_array *a = c->in[0].array, *b = c->in[1].array;
+    int dtype = a->dtype, ta = (int)c->attr[0], tb = (int)c->attr[1];
+    int64_t m = fg_rows_of(a->shape, ta), k = fg_cols_of(a->shape, ta), n = fg_cols_of(b->shape, tb);
+    int64_t itemsize = (int64_t)fg_itemsize(dtype);
+    fg_gemm_within(dtype, FG_GEMM_TILES, ta, tb, rows, columns, k,
+                   (const char *)a->data + from * (ta ? 1 : k) * itemsize, ta ? m : k,
+                   (const char *)b->data + column * (tb ? k : 1) * itemsize, tb ? k : n, 0, y, ldy);
 }
 
 int fg_gemm_uses_tiles(int dtype, const fg_shape *a, const fg_shape *b, const int64_t *attr)

@@ -46,6 +46,8 @@ static inline int64_t fg_cols_of(const fg_shape *s, int transposed) { return s->
 /* Of a call of the operation matmul on two matrices: `rows` rows of the product from row `from` on, by the kernel that
  * would compute the whole. */
 void fg_gemm_rows(const fg_call *, int64_t from, int64_t rows, void *y);
+/* The same for some of its columns, of a product by tiles, to rows of y that are ldy elements apart. */
+void fg_gemm_part(const fg_call *, int64_t from, int64_t rows, int64_t column, int64_t columns, void *y, int64_t ldy);
 /* Is such a product computed by tiles? Its attributes are the flags of transposition. */
 int fg_gemm_uses_tiles(int dtype, const fg_shape *a, const fg_shape *b, const int64_t *attr);
 

@@ -254,13 +254,18 @@ static void NAME(sum_cols)(int64_t n, int64_t cols, const void *x, void *y)
     else NAME(fold_cols)(SUM, n, cols, x, y);
 }
 
-static void NAME(add_cols)(int64_t n, int64_t cols, const void *x_, void *y_)
-{
-    const REAL *x = x_;
-    REAL *y = y_;
-    for (int64_t c = 0; c < cols; c += STRIP)
-        NAME(fold_down)(SUM, 1, n, LESSER(STRIP, cols - c), cols, x + c, y + c);
-}
+#define PART(kind, name)                                                                                  \
+    static void NAME(name)(int go_on, int64_t n, int64_t cols, int64_t ld, const void *x_, void *y_)      \
+    {                                                                                                     \
+        const REAL *x = x_;                                                                               \
+        REAL *y = y_;                                                                                     \
+        for (int64_t c = 0; c < cols; c += STRIP)                                                         \
+            NAME(fold_down)(kind, go_on, n, LESSER(STRIP, cols - c), ld, x + c, y + c);                   \
+    }
+PART(SUM, sum_part)
+PART(MAX, max_part)
+PART(MIN, min_part)
+#undef PART
 
 #define EXTREMUM(kind, rows_name, cols_name)                                                              \
     static void NAME(rows_name)(int64_t rows, int64_t n, const void *x_, void *y_)                        \

@@ -9,7 +9,8 @@
  * A block holds whole rows where rows are summed or their extremes taken. So the results for its rows are complete at
  * once, and later steps of the group may read them: flat steps with one element for each row, and loads that repeat
  * such an element along its row. A group may start with such a reduction. So a softmax or the normalization of rows is
- * one group.
+ * one group. Where columns are reduced, or products computed, of rows that are too long for a block, the group runs for
+ * a strip of columns after the other.
  *
  * A step may also read what the group makes some elements further back, as a step of a recurrence along an array does
  * (`concatenate([one, y[:-1]])`): the blocks run upwards, and what is read so is stored. So may one that reads elements
@@ -25,10 +26,13 @@
 
 enum {
     LOOK_AHEAD = 64, /* steps that a group may overtake */
-    WIDEST = 2048, /* a longer row makes blocks too large for a cache when rows or columns are summed */
+    WIDEST = 2048, /* a longer row makes blocks too large for a cache when rows or columns are summed: rows are not
+                    * reduced in a group then, and blocks have the rows of a strip of columns ... */
+    STRIP = 128, /* ... so wide */
     ROWS_BYTES = FG_BLOCK * sizeof(double), /* of a block of short rows whose sums or extremes the group reads */
     PRODUCT_BYTES = 1 << 14, /* a block of a product has at least so many bytes ... */
     PRODUCT_ROWS = 3 * FG_SUM_PART, /* ... and a multiple of so many rows, which are whole tiles of gemm.c, too */
+    PRODUCT_DEPTH = 32, /* a product whose inner dimension is greater is computed as a whole */
     LEAST_BLOCKS = 4 /* a product of fewer blocks is computed as a whole: blocks would save no memory */
 };
 
@@ -58,6 +62,27 @@ static int reads_root(const fg_program *p, const step *s, int root)
         if (s->in[i] >= 0 && p->buffer[s->in[i]].root == root)
             return 1;
     return 0;
+}
+
+/* Can a group whose blocks are strips of rows of `width` elements take a flat step or a load? What a row is read from is
+ * of one piece then. */
+static int fits_strips(const fg_program *p, const step *s, int64_t width)
+{
+    for (int i = 0; i < s->n_in; i++) {
+        int64_t run = run_at(s, i) == FG_ROW ? shape_at(p, s->in[i])->size : run_at(s, i);
+        if (run % width)
+            return 0;
+    }
+    return 1;
+}
+
+/* Can the blocks of a group of n steps have rows of `width` elements, or strips of such? */
+static int can_have_rows(const fg_program *p, const step *first, int n, int64_t width)
+{
+    int fits = 1;
+    for (int j = 0; width > WIDEST && fits && j < n; j++)
+        fits = fits_strips(p, &first[j], width);
+    return fits;
 }
 
 /* How many elements each row of a group has whose rows are reduced; 0: none is. */
@@ -243,8 +268,8 @@ static void join(const fg_program *p, const step *s, group *g)
             g->mine[p->buffer[s->in[i]].root] = g->number;
 }
 
-/* What a sum sums: all elements, rows or columns, and the length of the rows; or RUN, where it is none of these. */
-static kind kind_of_sum(const fg_program *p, const step *s, int64_t *width)
+/* What a reduction reduces: all elements, rows or columns, and the length of the rows; or RUN, where it is none of these. */
+static kind kind_of_axes(const fg_program *p, const step *s, int64_t *width)
 {
     const fg_shape *x = shape_at(p, s->in[0]);
     kind found = SUM_STEP;
@@ -255,7 +280,7 @@ static kind kind_of_sum(const fg_program *p, const step *s, int64_t *width)
             continue;
         int here = (int)(s->attr[0] >> i & 1);
         if (!started)
-            found = here ? ROWS_STEP : COLS_SUM_STEP;
+            found = here ? ROWS_STEP : COLS_STEP;
         else if (here != previous && here == (found == ROWS_STEP))
             return RUN; /* summed and other axes alternate more than once */
         if (here == (found == ROWS_STEP))
@@ -265,29 +290,32 @@ static kind kind_of_sum(const fg_program *p, const step *s, int64_t *width)
     }
     if (s->n == 1)
         *width = 1;
-    return s->n == 1 ? SUM_STEP : *width > WIDEST || (found == COLS_SUM_STEP && *width < FG_SUM_COLS) ? RUN : found;
+    return s->n == 1 ? SUM_STEP : (found == COLS_STEP ? *width < FG_SUM_COLS : *width > WIDEST) ? RUN : found;
 }
 
-/* What a step reduces, and the length of the rows: rows, or of a sum also columns or all elements; or RUN. */
+/* What a step reduces, and the length of the rows: rows or columns, or of a sum also all elements; or RUN. */
 static kind kind_of_any_reduction(const fg_program *p, const step *s, int64_t *width)
 {
     if (s->kind != RUN || (s->op != FG_OP_sum && s->op != FG_OP_max && s->op != FG_OP_min) ||
         !FG_IS_FLOAT(p->buffer[s->y].array.dtype))
         return RUN;
-    kind found = kind_of_sum(p, s, width);
-    return s->op == FG_OP_sum || (found == ROWS_STEP && *width > 1) ? found : RUN;
+    kind found = kind_of_axes(p, s, width);
+    return s->op == FG_OP_sum || found == COLS_STEP || (found == ROWS_STEP && *width > 1) ? found : RUN;
 }
 
 /* The kind of a step that reduces something that the group reads or computes, if its blocks fit those of the group's
- * other reductions; else RUN. */
-static kind kind_of_reduction(const fg_program *p, const step *s, const step *first, const group *g, int64_t *width)
+ * other steps; else RUN. */
+static kind kind_of_reduction(const fg_program *p, const step *s, const group *g, int64_t *width)
 {
+    const step *first = &g->sorted[g->start];
     if ((s->op != FG_OP_sum && s->op != FG_OP_max && s->op != FG_OP_min) || shape_at(p, s->in[0])->size != first->n ||
         g->order || first->reductions == FG_MAX_REDUCTIONS || !reads_any(p, s, g->mine, g->number) ||
         reads_any(p, s, g->passed, g->number) || reads_across(p, s, first, g))
         return RUN;
     kind found = kind_of_any_reduction(p, s, width);
-    return first->width && first->width != *width ? RUN : found;
+    return first->width ? (first->width == *width ? found : RUN)
+           : can_have_rows(p, first, g->end - g->start, *width) ? found
+                                                                : RUN;
 }
 
 /* Does a group start at step k, which reduces rows? It does if a later flat step reads the same elements, as that of a
@@ -319,17 +347,17 @@ static int reads_rows(const fg_program *p, const step *first, int n)
 }
 
 /* How many elements a group of n steps works on at a time: with sums of rows, whole rows, and more of them where
- * later steps read what is made of rows; with sums of columns, a multiple of FG_SUM_PART rows; with products, of the
- * rows that take_products has left in first->block. */
+ * later steps read what is made of rows; with reductions of columns, a multiple of FG_SUM_PART rows; with products, of
+ * the rows that take_products has left in first->block. */
 static int64_t block_of(const fg_program *p, const step *first, int n)
 {
     int is_product = first->kind == PRODUCT_STEP, sums_columns = 0;
     int64_t itemsize = 1;
     for (int j = 0; j < n; j++) {
-        sums_columns |= first[j].kind == COLS_SUM_STEP;
+        sums_columns |= first[j].kind == COLS_STEP;
         itemsize = (int64_t)first[j].itemsize > itemsize ? (int64_t)first[j].itemsize : itemsize;
     }
-    int64_t part = first->width * (is_product ? first->block : sums_columns ? FG_SUM_PART : 1), least = FG_BLOCK;
+    int64_t part = block_width(first) * (is_product ? first->block : sums_columns ? FG_SUM_PART : 1), least = FG_BLOCK;
     if (is_product)
         least = PRODUCT_BYTES / itemsize;
     else if (!sums_columns && reads_rows(p, first, n))
@@ -338,14 +366,7 @@ static int64_t block_of(const fg_program *p, const step *first, int n)
                     : first->width == 1 ? FG_SUM_LEAF
                     : part < least      ? least / part * part
                                         : part;
-    return block < first->n ? block : first->n;
-}
-
-/* May a short step run before the group? */
-static int can_run_before(const fg_program *p, const step *s, const group *g)
-{
-    return s->n < FG_FUSE_FROM && !fg_draws(s->op, s->attr) && !reads_any(p, s, g->made, g->number) &&
-           !reads_any(p, s, g->passed, g->number);
+    return block < elements_in_turn(first) ? block : elements_in_turn(first);
 }
 
 /* If a step is a product that a group can compute some rows at a time: a number of rows, of which every block must have
@@ -366,7 +387,7 @@ static int64_t rows_at_a_time(const fg_program *p, const step *s)
         if (values_of(p)[p->buffer[s->in[i]].root].from == RESULT)
             bytes += bytes_at(p, s->in[i]);
     int64_t rows = depth > 4 ? 4 * PRODUCT_ROWS : PRODUCT_ROWS;
-    return depth <= PRODUCT_ROWS && bytes <= bytes_at(p, s->y) && width > 1 && width <= WIDEST &&
+    return depth <= PRODUCT_DEPTH && bytes <= bytes_at(p, s->y) && width > 1 &&
                    bytes_at(p, s->y) >= LEAST_BLOCKS * PRODUCT_BYTES && s->n / width >= LEAST_BLOCKS * rows
                ? rows
                : 0;
@@ -377,7 +398,7 @@ static int fits(const fg_program *p, const step *product, const step *first, int
 {
     int root = p->buffer[product->y].root;
     int64_t width = shape_at(p, product->y)->dim[1];
-    if (product->n != first->n || (first->width && first->width != width))
+    if (product->n != first->n || (first->width ? first->width != width : !can_have_rows(p, first, size, width)))
         return 0;
     for (int j = 0; j < size; j++)
         for (int i = 0; i < first[j].n_in; i++) {
@@ -388,6 +409,13 @@ static int fits(const fg_program *p, const step *product, const step *first, int
                 return 0;
         }
     return 1;
+}
+
+/* May a short step, or a product of which the group may compute some rows at a time, run before the group? */
+static int can_run_before(const fg_program *p, const step *s, int64_t elements, const group *g)
+{
+    return (s->n < FG_FUSE_FROM || (s->n == elements && rows_at_a_time(p, s))) && !fg_draws(s->op, s->attr) &&
+           !reads_any(p, s, g->made, g->number) && !reads_any(p, s, g->passed, g->number);
 }
 
 /* Put at the start of a group the products that it reads and that no step before it reads: they are computed some rows
@@ -443,7 +471,8 @@ static int take_flat(fg_program *p, const step *s, int64_t elements, int is_next
     const step *first = &g->sorted[g->start];
     int order;
     if (s->kind == RUN || s->n != elements || reads_any(p, s, g->passed, g->number) || reads_across(p, s, first, g) ||
-        !(is_next || reads_any(p, s, g->mine, g->number)) || !can_load_all(p, s, first, g->end - g->start, g, &order))
+        !(is_next || reads_any(p, s, g->mine, g->number)) || !can_have_rows(p, s, 1, first->width) ||
+        !can_load_all(p, s, first, g->end - g->start, g, &order))
         return 0;
     g->order = order;
     take_loads(p, s, g);
@@ -463,13 +492,13 @@ static int take_by_row(const fg_program *p, step *s, group *g)
     return 1;
 }
 
-/* A reduction of what the group reads or computes. A sum of columns or of all elements is complete, and may be read,
- * after the group only. */
+/* A reduction of what the group reads or computes. One of columns or of all elements is complete, and may be read, after
+ * the group only. */
 static int take_reduction(const fg_program *p, const step *s, int64_t elements, group *g)
 {
     step *first = &g->sorted[g->start], *y = &g->sorted[g->end];
     int64_t width;
-    kind found = kind_of_reduction(p, s, first, g, &width);
+    kind found = kind_of_reduction(p, s, g, &width);
     if (found == RUN)
         return 0;
     first->reductions++;
@@ -485,10 +514,10 @@ static int take_reduction(const fg_program *p, const step *s, int64_t elements, 
     return 1;
 }
 
-/* A short step that can run before the group, later steps of which may then read its result. */
-static int take_before(const fg_program *p, const step *s, group *g)
+/* A step that can run before the group, later steps of which may then read its result. */
+static int take_before(const fg_program *p, const step *s, int64_t elements, group *g)
 {
-    if (!can_run_before(p, s, g))
+    if (!can_run_before(p, s, elements, g))
         return 0;
     step *first = &g->sorted[g->start];
     memmove(first + 1, first, (size_t)(g->end - g->start) * sizeof *first);
@@ -507,7 +536,7 @@ static void grow_group(fg_program *p, int k, int64_t elements, group *g)
             continue;
         if (take_flat(p, s, elements, !passed, g) || take_by_row(p, s, g) || take_reduction(p, s, elements, g)) {
             s->group = 0;
-        } else if (take_before(p, s, g)) {
+        } else if (take_before(p, s, elements, g)) {
             before++;
             s->group = 0;
         } else {
@@ -531,6 +560,7 @@ static void end_group(const fg_program *p, const step *begun_with, group *g)
         return;
     }
     first->group = size;
+    first->strip = first->width > WIDEST ? STRIP : 0;
     if (size > 1 || has_rows(p, begun_with))
         first->block = block_of(p, first, size);
 }

@@ -350,7 +350,7 @@ static int64_t partial_sums_bytes(const step *first)
     int64_t level = 0, bytes = 0;
     for (int j = 0; j < first->group; j++)
         level += partial_bytes(first, &first[j]);
-    for (int64_t n = first->n, half; level && (half = sums_half(first, n)); n -= half)
+    for (int64_t n = elements_in_turn(first), half; level && (half = sums_half(block_width(first), n)); n -= half)
         bytes += level;
     return aligned(bytes);
 }

@@ -36,7 +36,7 @@ static void fill_services(void)
                                        .rows = {BOTH(sum_rows), BOTH(max_rows), BOTH(min_rows), BOTH(softmax_rows),
                                                 BOTH(log_softmax_rows), BOTH(logsumexp_rows)},
                                        .cols = {BOTH(sum_cols), BOTH(max_cols), BOTH(min_cols)},
-                                       .add_cols = BOTH(add_cols),
+                                       .part = {BOTH(sum_part), BOTH(max_part), BOTH(min_part)},
                                        .rows_adjoint = {[FG_ROWS_softmax] = BOTH(softmax_vjp_rows),
                                                         [FG_ROWS_log_softmax] = BOTH(log_softmax_vjp_rows),
                                                         [FG_ROWS_logsumexp] = BOTH(logsumexp_vjp_rows)},

@@ -212,6 +212,7 @@ static void rewrite_group(rematerialization *a, int start, int end)
     begin->group = a->n - first;
     begin->reductions = head->reductions;
     begin->width = head->width;
+    begin->strip = head->strip;
     begin->order = head->order;
     begin->block = head->block || begin->group == 1 ? head->block : FG_BLOCK;
 }

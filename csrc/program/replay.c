@@ -171,60 +171,158 @@ static inline char *rows_at(const step *plan, const bound_step *s, int i, int64_
     return s->at[i] + (access->period == BLOCKWISE ? 0 : at * access->itemsize);
 }
 
-/* The steps of a group for the n elements of a block from `at` on. Sums and extremes of rows are written to their
- * results, other sums to `sums` in turn: a sum of columns starts in the block for which `first` is true, and later
- * blocks add to it. */
-static void run_block(const step *plan, const bound_step *s, int64_t at, int64_t n, char *const *sums, int first)
+typedef void part_kernel(int go_on, int64_t n, int64_t cols, int64_t ld, const void *x, void *y);
+/* What adds to the sums, or extremes, of columns that step s makes. */
+static part_kernel *part_of(const step *s)
 {
-    int64_t width = plan->width;
-    for (int j = 0; j < plan->group; j++) {
-        const step *t = &plan[j];
-        if (s[j].is_spread) {
-            run_spread(t, &s[j], at, n, width);
-            continue;
-        }
-        if (s[j].kind < SUM_STEP) {
-            for (int64_t from = 0; from < n; from += FG_BLOCK)
-                run_part(t, &s[j], at + from, from, n - from < FG_BLOCK ? n - from : FG_BLOCK);
-            continue;
-        }
-        if (s[j].kind == PRODUCT_STEP) {
-            fg_gemm_rows((const fg_call *)s[j].at[0], at / width, n / width, rows_at(t, &s[j], FG_RESULT, at));
-            continue;
-        }
-        const fg_reduce_kernels *k = kernels_of(t)->reduce;
-        const char *x = rows_at(t, &s[j], 0, at);
-        if (s[j].kind == ROWS_STEP)
-            (t->op == FG_OP_sum   ? k->sum_rows
-             : t->op == FG_OP_max ? k->max_rows
-                                  : k->min_rows)(n / width, width, x, rows_at(t, &s[j], FG_RESULT, at / width));
-        else if (s[j].kind == SUM_STEP)
-            k->sum_rows(1, n, x, *sums++);
-        else
-            (first ? k->sum_cols : k->add_cols)(n / width, width, x, *sums++);
-    }
+    const fg_reduce_kernels *k = kernels_of(s)->reduce;
+    return s->op == FG_OP_max ? k->max_part : s->op == FG_OP_min ? k->min_part : k->sum_part;
 }
 
-static void run_blocks(const step *plan, const bound_step *s, int64_t at, int64_t n, char *const *sums)
+/* A group that runs: its rows, or a strip of columns of them. */
+typedef struct {
+    const step *plan;
+    const bound_step *s;
+    int64_t column, width;      /* the first column of a strip, 0 of whole rows; how many there are */
+    int64_t block;              /* elements of a block */
+} sweep;
+
+/* A step that works on whole rows of the block of n elements from `at` on. Sums and extremes of rows are written to
+ * their results, others to *sums: one of columns starts in the block for which `first` is true, and later blocks go on
+ * with it. */
+static void run_rows(const step *t, const bound_step *s, int64_t at, int64_t n, int64_t width, char *sums, int first)
 {
-    if (plan->order < 0) {
-        for (int64_t from = (n - 1) / plan->block * plan->block; from >= 0; from -= plan->block)
-            run_block(plan, s, at + from, n - from < plan->block ? n - from : plan->block, sums, 0);
+    if (t->kind == PRODUCT_STEP) {
+        fg_gemm_rows((const fg_call *)s->at[0], at / width, n / width, rows_at(t, s, FG_RESULT, at));
         return;
     }
-    for (int64_t from = 0; from < n; from += plan->block)
-        run_block(plan, s, at + from, n - from < plan->block ? n - from : plan->block, sums, from == 0);
+    const fg_reduce_kernels *k = kernels_of(t)->reduce;
+    const char *x = rows_at(t, s, 0, at);
+    if (t->kind == ROWS_STEP)
+        (t->op == FG_OP_sum   ? k->sum_rows
+         : t->op == FG_OP_max ? k->max_rows
+                              : k->min_rows)(n / width, width, x, rows_at(t, s, FG_RESULT, at / width));
+    else if (t->kind == SUM_STEP)
+        k->sum_rows(1, n, x, sums);
+    else
+        part_of(t)(!first, n / width, width, width, x, sums);
 }
 
-/* The same for a group with sums. Blocks, and the order in which partial sums are added, are those of the kernels that
+/* Where operand i of a step finds the first element of a strip in row `row`, and *hop: how many bytes further on it
+ * does in the next row; -1: that has to be found anew. Blocks begin `from` elements back. */
+static char *strip_at(const sweep *g, const step *t, const bound_step *s, int i, int64_t row, int64_t from,
+                      int64_t *hop)
+{
+    const access_pattern *x = &t->access[i];
+    int64_t width = g->plan->width, run = run_at(t, i), at = row * width + g->column;
+    int by_run = i < t->n_in && run > 0;
+    if (x->period == BLOCKWISE) {
+        *hop = g->width * x->itemsize;
+        return s->at[i] + from * x->itemsize;
+    }
+    *hop = x->period || by_run ? -1 : width * x->itemsize;
+    at = by_run ? quotient(at, run) : at;
+    at -= x->period > 0 ? quotient(at, x->period) * x->period : 0;
+    if (x->period > 0 && !by_run && width % x->period == 0)
+        *hop = 0;
+    if (by_run && run == width && x->period * width == g->plan->n)
+        *hop = x->itemsize;
+    return s->at[i] + at * x->itemsize;
+}
+
+/* A flat step or a load for the rows from `row` on of a strip: row by row, if not all that it works on is in blocks. */
+static void run_in_strip(const sweep *g, const step *t, const bound_step *s, int64_t row, int64_t rows)
+{
+    char *x[FG_RESULT + 1];
+    int64_t hop[FG_RESULT + 1], width = g->width;
+    int is_flat = !is_load(t), in_blocks = is_flat;
+    for (int i = 0; i <= FG_RESULT; i++)
+        in_blocks = in_blocks && (t->access[i].period == BLOCKWISE || !t->access[i].itemsize);
+    if (in_blocks) {
+        for (int64_t from = 0, n = rows * width; from < n; from += FG_BLOCK)
+            run_part(t, s, 0, from, n - from < FG_BLOCK ? n - from : FG_BLOCK);
+        return;
+    }
+    for (int i = is_flat ? 0 : FG_RESULT; i <= FG_RESULT; i++)
+        x[i] = strip_at(g, t, s, i, row, 0, &hop[i]);
+    for (int64_t r = 0;;) {
+        if (is_flat)
+            run_flat(s, x, width);
+        else if (s->kind == LOAD_STEP)
+            fg_strided_read(&t->strided, t->itemsize, (row + r) * g->plan->width + g->column, width, s->at[0],
+                            x[FG_RESULT]);
+        else
+            run_join(t, (const fg_call *)s->at[0], (row + r) * g->plan->width + g->column, width, x[FG_RESULT]);
+        if (++r == rows)
+            return;
+        for (int i = is_flat ? 0 : FG_RESULT; i <= FG_RESULT; i++)
+            if (hop[i] >= 0)
+                x[i] += hop[i];
+            else
+                x[i] = strip_at(g, t, s, i, row + r, r * width, &hop[i]);
+    }
+}
+
+/* The same of a product and of a reduction of columns. */
+static void run_rows_of_strip(const sweep *g, const step *t, const bound_step *s, int64_t row, int64_t rows, char *sums,
+                              int first)
+{
+    int64_t hop;
+    int i = t->kind == PRODUCT_STEP ? FG_RESULT : 0;
+    int64_t ld = t->access[i].period == BLOCKWISE ? g->width : g->plan->width;
+    char *at = strip_at(g, t, s, i, row, 0, &hop);
+    if (t->kind == PRODUCT_STEP)
+        fg_gemm_part((const fg_call *)s->at[0], row, rows, g->column, g->width, at, ld);
+    else
+        part_of(t)(!first, rows, g->width, ld, at, sums);
+}
+
+/* The steps of a group for the n elements of a block from `at` on; `first`: it is the first of those whose sums go to
+ * `sums`. */
+static void run_block(const sweep *g, int64_t at, int64_t n, char *const *sums, int first)
+{
+    const step *plan = g->plan;
+    for (int j = 0; j < plan->group; j++) {
+        const step *t = &plan[j];
+        const bound_step *s = &g->s[j];
+        int is_whole = s->kind >= SUM_STEP;
+        char *sum = partial_bytes(plan, t) ? *sums++ : NULL;
+        if (plan->strip && is_whole)
+            run_rows_of_strip(g, t, s, at / g->width, n / g->width, sum, first);
+        else if (plan->strip)
+            run_in_strip(g, t, s, at / g->width, n / g->width);
+        else if (s->is_spread)
+            run_spread(t, s, at, n, g->width);
+        else if (is_whole)
+            run_rows(t, s, at, n, g->width, sum, first);
+        else
+            for (int64_t from = 0; from < n; from += FG_BLOCK)
+                run_part(t, s, at + from, from, n - from < FG_BLOCK ? n - from : FG_BLOCK);
+    }
+}
+
+static void run_blocks(const sweep *g, int64_t at, int64_t n, char *const *sums)
+{
+    int64_t block = g->block;
+    if (g->plan->order < 0) {
+        for (int64_t from = (n - 1) / block * block; from >= 0; from -= block)
+            run_block(g, at + from, n - from < block ? n - from : block, sums, 0);
+        return;
+    }
+    for (int64_t from = 0; from < n; from += block)
+        run_block(g, at + from, n - from < block ? n - from : block, sums, from == 0);
+}
+
+/* The same for a group with sums, or extremes of columns. Blocks, and the order in which partial sums are added, are those of the kernels that
  * sum whole rows and columns, so that the bits are the same. The recursion is no deeper than the logarithm of n; each
  * level has partial sums of its own in `scratch`. */
-static void run_halves(const step *plan, const bound_step *s, int64_t at, int64_t n, char *const *sums, char *scratch)
+static void run_halves(const sweep *g, int64_t at, int64_t n, char *const *sums, char *scratch)
 {
-    int64_t half = sums_half(plan, n);
+    const step *plan = g->plan;
+    int64_t half = sums_half(g->width, n);
     char *upper[FG_MAX_REDUCTIONS];
     if (!half) {
-        run_blocks(plan, s, at, n, sums);
+        run_blocks(g, at, n, sums);
         return;
     }
     for (int j = 0, i = 0; j < plan->group; j++)
@@ -232,25 +330,48 @@ static void run_halves(const step *plan, const bound_step *s, int64_t at, int64_
             upper[i++] = scratch;
             scratch += partial_bytes(plan, &plan[j]);
         }
-    run_halves(plan, s, at, half, sums, scratch);
-    run_halves(plan, s, at + half, n - half, upper, scratch);
+    run_halves(g, at, half, sums, scratch);
+    run_halves(g, at + half, n - half, upper, scratch);
     for (int j = 0, i = 0; j < plan->group; j++)
         if (partial_bytes(plan, &plan[j])) {
-            kernels_of(&plan[j])->elementwise->binary[FG_BINARY_add](plan->width, sums[i], 1, upper[i], 1, sums[i]);
+            part_of(&plan[j])(1, 1, g->width, g->width, upper[i], sums[i]);
             i++;
         }
+}
+
+/* A group for the strips of columns from number `from` up to `to`. */
+static void run_strips(const step *plan, const bound_step *s, int64_t from, int64_t to, char *scratch)
+{
+    char *sums[FG_MAX_REDUCTIONS];
+    for (int64_t column = from; column < to; column += plan->strip) {
+        int64_t width = to - column < plan->strip ? to - column : plan->strip;
+        sweep g = {plan, s, column, width, plan->block / plan->strip * width};
+        for (int j = 0, i = 0; j < plan->group; j++)
+            if (partial_bytes(plan, &plan[j]))
+                sums[i++] = s[j].at[FG_RESULT] + column * (int64_t)plan[j].itemsize;
+        int64_t n = plan->n / plan->width * width;
+        if (plan->reductions)
+            run_halves(&g, 0, n, sums, scratch);
+        else
+            run_blocks(&g, 0, n, NULL);
+    }
 }
 
 static void run_group(const step *plan, const bound_step *s, char *scratch)
 {
     char *sums[FG_MAX_REDUCTIONS];
+    sweep g = {plan, s, 0, plan->width, plan->block};
+    if (plan->strip) {
+        run_strips(plan, s, 0, plan->width, scratch);
+        return;
+    }
     for (int j = 0, i = 0; plan->reductions && j < plan->group; j++)
         if (partial_bytes(plan, &plan[j]))
             sums[i++] = s[j].at[FG_RESULT];
     if (plan->reductions)
-        run_halves(plan, s, 0, s->n, sums, scratch);
+        run_halves(&g, 0, s->n, sums, scratch);
     else
-        run_blocks(plan, s, 0, s->n, NULL);
+        run_blocks(&g, 0, s->n, NULL);
 }
 
 /* ---- on several threads ------------------------------------------------------------------------------------------ */
@@ -270,7 +391,7 @@ static int64_t find_half(const step *plan, int64_t k, int64_t *at)
     int64_t n = plan->n;
     *at = 0;
     for (int level = plan->depth; level-- > 0;) {
-        int64_t half = sums_half(plan, n), upper = k >> level & 1;
+        int64_t half = sums_half(plan->width, n), upper = k >> level & 1;
         if (upper && !half)
             return 0;
         *at += upper ? half : 0;
@@ -308,23 +429,27 @@ static void share_group(void *context, int i)
                     own[j].at[k] = blocks + g->p->buffer[k < FG_RESULT ? plan[j].in[k] : plan[j].y].place;
         s = own;
     }
+    sweep rows = {plan, s, 0, plan->width, plan->block};
     for (int64_t k, at, n; (k = fg_claim(&g->parts)) < plan->parts;) {
         if (!plan->part) {
             find_sums(g, k, sums);
             if ((n = find_half(plan, k, &at)))
-                run_halves(plan, s, at, n, sums, scratch);
+                run_halves(&rows, at, n, sums, scratch);
             continue;
         }
+        int64_t all = plan->strip ? plan->width : plan->n;
         at = k * plan->part;
-        n = plan->n - at < plan->part ? plan->n - at : plan->part;
-        if (s->whole)
+        n = all - at < plan->part ? all - at : plan->part;
+        if (plan->strip)
+            run_strips(plan, s, at, at + n, scratch);
+        else if (s->whole)
             run_part(plan, s, at, 0, n);
         else
-            run_blocks(plan, s, at, n, NULL);
+            run_blocks(&rows, at, n, NULL);
     }
 }
 
-/* Add up the sums of the parts as run_halves adds those of halves. */
+/* Join the sums of the parts as run_halves joins those of halves. */
 static void add_parts(const shared_group *g)
 {
     const step *plan = g->plan;
@@ -337,8 +462,7 @@ static void add_parts(const shared_group *g)
             find_sums(g, k + apart, upper);
             for (int j = 0, i = 0; j < plan->group; j++)
                 if (partial_bytes(plan, &plan[j])) {
-                    kernels_of(&plan[j])->elementwise->binary[FG_BINARY_add](plan->width, lower[i], 1, upper[i], 1,
-                                                                             lower[i]);
+                    part_of(&plan[j])(1, 1, plan->width, plan->width, upper[i], lower[i]);
                     i++;
                 }
         }
@@ -361,7 +485,7 @@ static int run_shared(const fg_program *p, fg_replay *r, const bound_step *s)
     }
     char *team = (char *)(((uintptr_t)r->team + FG_ALIGN - 1) / FG_ALIGN * FG_ALIGN);
     shared_group g = {p, plan, s, r->arena + p->scratch, team, team + r->team_size * p->thread_bytes, 0, {0}};
-    for (int j = 0; j < plan->group; j++)
+    for (int j = 0; !plan->part && j < plan->group; j++)
         g.partial_bytes += partial_bytes(plan, &plan[j]);
     fg_threads_run(n < plan->parts ? n : (int)plan->parts, share_group, &g);
     if (g.partial_bytes)

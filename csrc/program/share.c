@@ -2,8 +2,8 @@
  * that takes.
  *
  * The parts depend on the program alone, never on how many threads there are, and an element on nothing but its
- * operands; sums are parted where they are halved anyway. So the bits are the same with any number of threads. What
- * exists a block at a time has a place in the memory of each thread.
+ * operands; sums are parted where they are halved anyway, or by columns. So the bits are the same with any number of
+ * threads. What exists a block at a time has a place in the memory of each thread.
  */
 #include "program/passes.h"
 #include "program/steps.h"
@@ -50,7 +50,12 @@ static void share(fg_program *p, step *first)
         return;
     for (int j = 0; j < first->group; j++)
         sums += partial_bytes(first, &first[j]);
-    if (sums) {
+    if (first->strip) { /* its sums are those of its own columns */
+        int64_t strips = (first->width + first->strip - 1) / first->strip, most = work / LEAST_PART;
+        most = most > (int64_t)1 << MOST_DEPTH ? (int64_t)1 << MOST_DEPTH : most;
+        first->part = (strips + most - 1) / most * first->strip;
+        first->parts = (first->width + first->part - 1) / first->part;
+    } else if (sums) {
         while (first->depth < MOST_DEPTH && work >> (first->depth + 1) >= LEAST_PART &&
                sums << (first->depth + 1) <= PARTIALS)
             first->depth++;
@@ -65,11 +70,12 @@ static void share(fg_program *p, step *first)
         return;
     first->thread_blocks = first->block ? place_blocks(p, first) : 0;
     int64_t bytes = first->thread_blocks + first->group * (int64_t)FG_BOUND_BYTES;
-    for (int64_t n = first->n, half; sums && (half = sums_half(first, n)); n -= half)
+    for (int64_t n = elements_in_turn(first), half; sums && (half = sums_half(block_width(first), n)); n -= half)
         bytes += sums;
     bytes = (bytes + FG_ALIGN - 1) / FG_ALIGN * FG_ALIGN;
     p->thread_bytes = bytes > p->thread_bytes ? bytes : p->thread_bytes;
-    p->partials_bytes = sums * first->parts > p->partials_bytes ? sums * first->parts : p->partials_bytes;
+    sums = first->strip ? 0 : sums * first->parts;
+    p->partials_bytes = sums > p->partials_bytes ? sums : p->partials_bytes;
 }
 
 int fg_pass_share(fg_program *p)

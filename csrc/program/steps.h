@@ -41,11 +41,11 @@ typedef struct buffer {
 /* ---- steps ------------------------------------------------------------------------------------------------------- */
 /* From UNARY_STEP to WHERE_STEP a step is flat: one kernel call on operands of the size of the result, single
  * elements, or repeated rows; or one call for each element of an operand that stands for a long run of equal
- * elements. Loads of operands that are read with strides or joined from pieces, sums of all elements and of columns,
- * sums and extremes of rows, and products that are computed some rows at a time, occur within groups only.
+ * elements. Loads of operands that are read with strides or joined from pieces, sums of all elements, sums and extremes
+ * of rows and of columns, and products that are computed some rows at a time, occur within groups only.
  * Specialization makes LOOP_STEPs: of flat steps that run in whole vectors, and of small products and sums. */
 typedef enum { RUN, LOOP_STEP, UNARY_STEP, BINARY_STEP, UNARY_VJP_STEP, BINARY_VJP_STEP, COMPARE_STEP, WHERE_STEP,
-               LOAD_STEP, JOIN_STEP, SUM_STEP, ROWS_STEP, COLS_SUM_STEP, PRODUCT_STEP } kind;
+               LOAD_STEP, JOIN_STEP, SUM_STEP, ROWS_STEP, COLS_STEP, PRODUCT_STEP } kind;
 
 enum {
     FG_RESULT = 4,              /* the index of a flat step's result in arrays of its operands, of which it has fewer */
@@ -68,9 +68,12 @@ typedef struct step {
     int64_t block;              /* ... how many elements run at a time; 0: the step runs at once */
     int64_t width;              /* ... and the length of the rows that are summed or computed; 1: all elements are
                                    summed, 0: nothing is */
+    int64_t strip;              /* ... of rows that are too long for a block: how many of their columns, all rows of
+                                   which run before the next ones; 0: blocks have whole rows */
     int64_t parts;              /* of the first, or of a step that runs at once: how many parts several threads share
                                    (share.c); less than 2: it is not shared */
-    int64_t part;               /* ... elements of a part; 0: the parts are those that sums are halved to ... */
+    int64_t part;               /* ... elements of a part, or columns, if these run in strips; 0: the parts are those
+                                 * that sums are halved to ... */
     int depth;                  /* ... so many times, of which some may be empty */
     int order;                  /* ... in which order its blocks have to run, as steps read what an earlier block has
                                  * made: upwards (1), downwards (-1) or in any (0) */
@@ -96,20 +99,27 @@ static inline int is_load(const step *s) { return s->kind == LOAD_STEP || s->kin
 /* `run` of operand i of a step of any kind; 0: it is no flat step's operand. */
 static inline int64_t run_at(const step *s, int i) { return i < FG_RESULT ? s->run[i] : 0; }
 
-/* Of a group with sums that runs over n elements: how many of them are the first half, whose sums are computed
- * separately and then added to those of the rest; 0: they are few enough to be summed in turn. */
-static inline int64_t sums_half(const step *first, int64_t n)
+/* Of a group: the length of the rows that a block has, and how many elements run in turn, of a strip or of all. */
+static inline int64_t block_width(const step *first) { return first->strip ? first->strip : first->width; }
+static inline int64_t elements_in_turn(const step *first)
 {
-    if (first->width == 1)
-        return n <= FG_SUM_LEAF ? 0 : FG_SUM_HALF(n);
-    int64_t rows = n / first->width;
-    return rows <= FG_SUM_ROWS ? 0 : FG_SUM_HALF_ROWS(rows) * first->width;
+    return first->strip ? first->n / first->width * first->strip : first->n;
 }
 
-/* Bytes of the partial sums of one of its steps, which are as wide as the result; 0: it has none. */
+/* Of a group with sums that runs over n elements in rows of so many: how many of them are the first half, whose sums
+ * are computed separately and then added to those of the rest; 0: they are few enough to be summed in turn. */
+static inline int64_t sums_half(int64_t width, int64_t n)
+{
+    if (width == 1)
+        return n <= FG_SUM_LEAF ? 0 : FG_SUM_HALF(n);
+    int64_t rows = n / width;
+    return rows <= FG_SUM_ROWS ? 0 : FG_SUM_HALF_ROWS(rows) * width;
+}
+
+/* Bytes of the partial sums, or extremes, of one of its steps, which are as wide as a block; 0: it has none. */
 static inline int64_t partial_bytes(const step *first, const step *s)
 {
-    return s->kind == SUM_STEP || s->kind == COLS_SUM_STEP ? (first->width * (int64_t)s->itemsize + 7) / 8 * 8 : 0;
+    return s->kind == SUM_STEP || s->kind == COLS_STEP ? (block_width(first) * (int64_t)s->itemsize + 7) / 8 * 8 : 0;
 }
 
 /* Is it a product that is added to the memory of its third operand? */

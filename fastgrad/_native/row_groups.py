@@ -52,7 +52,7 @@ class _Group:
         self.maps: dict[int, Map] = {}
         self.made = {step.y: k for k, step in self.steps.items()}  # which step makes a value
         self.roots = {self.d.root(y) for y in self.made}
-        self.columns: list[int] = []  # steps that sum columns
+        self.columns: list[int] = []  # steps that reduce columns
         self.stages: list[_Stage] = []
         self.stage_of: dict[int, int] = {}
         self.arrays: dict[int, str] = {}  # of values: those of a block
@@ -96,7 +96,7 @@ class _Group:
             self._add("product", k)
         elif step.name in ("sum", "max", "min"):
             if reduced(self.d.buffer(step.operands[0]).shape, step.attr[0])[2] != 1:  # type: ignore[index]
-                if step.name != "sum" or self.width <= _PART // 8:
+                if self.width <= _PART // 8:
                     raise Unwritten
                 self.columns.append(k)
             elif y.size == self.rows:
@@ -229,15 +229,13 @@ class _Group:
         self._write_blocks("part.from", "part.to", rows, stored)
         for k in self.columns:
             y, x = self.steps[k].y, self.steps[k].operands[0]
-            which = int(self.d.buffer(y).dtype == np.float64)
-            call = f"(at == part.from ? s->cols[FG_ROWS_sum] : s->add_cols)[{which}]"
-            text.line(f"{call}(count, {self.width}, {self._address(x)}, sum{y});")
+            text.line(f"{self._part(k)}(at > part.from, count, {self.width}, {self.width}, {self._address(x)}, sum{y});")
         text.close()
         text.open("for (; is_upper(&part); part.depth--) {")
         for k in self.columns:
             y = self.steps[k].y
-            total = f"sum{y}[c] = lower{y}[part.depth][c] + sum{y}[c];"
-            text.line(f"for (int64_t c = 0; c < {self.width}; c++) {total}")
+            text.line(f"{self._part(k)}(1, 1, {self.width}, {self.width}, sum{y}, lower{y}[part.depth]);")
+            text.line(f"memcpy(sum{y}, lower{y}[part.depth], sizeof sum{y});")
         text.close()
         for k in self.columns:
             y = self.steps[k].y
@@ -245,6 +243,11 @@ class _Group:
         text.close("} while (next_half(&part));")
         for k, result in results.items():
             text.line(f"memcpy({result.address}, lower{self.steps[k].y}[0], sizeof sum{self.steps[k].y});")
+
+    def _part(self, k: int) -> str:
+        """The kernel that joins what a step has made of its columns with further rows."""
+        step = self.steps[k]
+        return f"s->part[FG_ROWS_{step.name}][{int(self.d.buffer(step.y).dtype == np.float64)}]"
 
     def _write_blocks(self, low: str, high: str, rows: int, stored: dict[int, Value]) -> None:
         """Open the loop over blocks, with all stages."""

@@ -47,7 +47,7 @@ def matmul(scope: Scope, k: int, step: Step) -> None:
 
 def by_tiles(ta: bool, tb: bool, m: int, n: int, depth: int) -> bool:
     """Whether our own tiles compute a product (fg_choose_gemm_backend in csrc/kernels/gemm_dispatch.c), whatever BLAS
-    there is."""
+    there is, on one thread."""
     if is_narrow(ta, tb, m, n, depth):
         return False
     thin, wide = min(m, n), max(m, n)
