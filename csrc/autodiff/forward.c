@@ -98,7 +98,11 @@ static int run_rows(fg_call *c, int64_t rows, fg_array *header, const size_t *st
 static int apply_to_rows(int64_t rows, fg_call c, int moving, fg_tensor *out)
 {
     enum { FEW = MOST_INPUTS + 2 };
-    struct { fg_array header[FEW]; fg_tensor in[FEW]; size_t step[FEW]; } few;
+    struct {
+        fg_array header[FEW];
+        fg_tensor in[FEW];
+        size_t step[FEW];
+    } few;
     fg_array *header = few.header, first;
     fg_tensor *in = few.in;
     size_t *step = few.step;
