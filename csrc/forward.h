@@ -14,8 +14,9 @@ enum { FG_PUSH_BY_RULE, FG_PUSH_LINEAR, FG_PUSH_PRODUCT, FG_PUSH_TOGETHER };
 typedef int fg_push_rule(void *context, fg_node *, const fg_tensor *tangents, fg_tensor *out);
 
 /* The tangents `out` of all y from the tangents of the nodes wrt; array NULL for zero. Nothing is recorded: the caller
- * has switched that off. `how` has FG_N_OPS places. */
-int fg_push(int n_y, const fg_tensor *y, int n, fg_node *const *wrt, const fg_tensor *tangents, const uint8_t *how,
-            fg_push_rule *rule, void *context, fg_tensor *out);
+ * has switched that off. With `directions`, which are not 0, all tangents have a first axis of that length, those that
+ * the rule gets and returns, too; then nothing is traced either. `how` has FG_N_OPS places. */
+int fg_push(int n_y, const fg_tensor *y, int n, fg_node *const *wrt, const fg_tensor *tangents, int64_t directions,
+            const uint8_t *how, fg_push_rule *rule, void *context, fg_tensor *out);
 
 #endif

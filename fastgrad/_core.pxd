@@ -175,8 +175,8 @@ cdef extern from "forward.h":
     enum:
         FG_PUSH_BY_RULE, FG_PUSH_LINEAR, FG_PUSH_PRODUCT, FG_PUSH_TOGETHER
     ctypedef int fg_push_rule(void *context, fg_node *, const fg_tensor *tangents, fg_tensor *out) except -1
-    int fg_push(int n_y, const fg_tensor *y, int n, fg_node **wrt, const fg_tensor *tangents, const uint8_t *how,
-                fg_push_rule *rule, void *context, fg_tensor *out)
+    int fg_push(int n_y, const fg_tensor *y, int n, fg_node **wrt, const fg_tensor *tangents,
+                int64_t directions, const uint8_t *how, fg_push_rule *rule, void *context, fg_tensor *out)
 
 cdef extern from "sparsity.h":
     ctypedef struct fg_sets:

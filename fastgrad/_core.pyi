@@ -315,7 +315,12 @@ def tape_operations(results: list[Tensor], inputs: list[Tensor], recorded: bool)
 PUSH_KINDS: dict[str, int]
 
 def push(
-    results: list[Tensor], inputs: list[Tensor], tangents: list[Any], how: bytes, rule: Callable[[Any, list[Any]], Any]
+    results: list[Tensor],
+    inputs: list[Tensor],
+    tangents: list[Any],
+    how: bytes,
+    rule: Callable[[Any, list[Any]], Any],
+    directions: int = 0,
 ) -> list[Any]: ...
 def pass_is_short(results: list[Tensor], inputs: list[Tensor], quick: bytes, most: int) -> bool: ...
 def node_number(x: Tensor) -> int | None: ...

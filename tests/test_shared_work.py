@@ -153,6 +153,35 @@ def test_an_index_out_of_range_is_told_as_by_one_thread():
     np.testing.assert_array_equal(fg.take(fg.tensor(rows), chosen, axis=0), rows[chosen])
 
 
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("shape, terms", [((5000, 64), 9000), ((90, 511), 1500), ((7, 140), 9000), ((3, 500), 3000),
+                                          ((2, 70), 5000), ((1, 300), 2000), ((300, 10, 100), 800)])  # fmt: skip
+@pytest.mark.parametrize("frequent", [0.0, 0.6])
+def test_gradients_of_gathered_rows(shape, terms, frequent, dtype):
+    """Each row of the table belongs to one thread; rows that many terms share are summed in float64."""
+    index = RNG.integers(-shape[0], shape[0], terms)
+    index[RNG.random(terms) < frequent] = shape[0] // 2
+    weights = RNG.normal(size=(terms, *shape[1:])).astype(dtype)
+    program = fg.compile(fg.grad(lambda x, i: np.sum(fg.take(x, i, axis=0) * weights)))
+    expected, found = np.zeros(shape), []
+    np.add.at(expected, index, weights.astype(float))
+    for n in (1, 2, 3, 8):
+        fg.set_num_threads(n)
+        found.append(program(np.zeros(shape, dtype), index))
+        np.testing.assert_array_equal(found[-1], found[0], err_msg=f"{n} threads")
+    scale = 1e-14 if dtype == "float64" else 4e-6
+    np.testing.assert_allclose(found[0], expected, scale, scale * np.abs(expected).max())
+
+
+def test_an_index_out_of_range_of_a_gradient_is_told_as_by_one_thread():
+    index = RNG.integers(0, 100, 3000)
+    index[[2000, 2900]] = -101, 10**6
+    fg.set_num_threads(3)
+    g = fg.tensor(RNG.normal(size=(3000, 128)))
+    with pytest.raises(IndexError, match="^take: index -101 at position 2000 is outside an axis of length 100$"):
+        fg._core.apply_op(fg._core.OP_NUMBERS["untake"], [g, fg.tensor(index)], (0, 0, 100))
+
+
 @pytest.mark.parametrize("clip", [{}, {"clip_norm": 0.1}, {"clip_value": 1e-6}])
 @pytest.mark.parametrize("optimizer", ["sgd", "adam", "rmsprop"])
 def test_updates_are_the_same_with_any_number_of_threads(optimizer, clip):

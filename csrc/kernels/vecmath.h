@@ -378,13 +378,12 @@ VM_INLINE double vm_log_core_f64(double x, double lost) {
 
 VM_INLINE float vm_log_core_f32(float x, float lost) {
     float shift = x < 0x1p-126f ? 23 : 0;
-    uint32_t u = vm_bits_f32(x < 0x1p-126f ? x * 0x1p23f : x) + (0x3f800000 - 0x3f3504f3);
-    float e = (float)((int32_t)(u >> 23) - 127) - shift;
-    float f = vm_float_f32((u & 0x007fffff) + 0x3f3504f3) - 1, h = 0.5f * f * f;
-    /* (log(1 + f) - f + f^2 / 2) / f^3 for sqrt(1/2) - 1 <= f <= sqrt(2) - 1, relative to log: 2^-30 */
-    float p = VM_P8(f, 0x1.555546p-2f, -0x1.ffffeep-3f, 0x1.99a548p-3f, -0x1.55631p-3f, 0x1.23329ep-3f,
+    int32_t u = (int32_t)(vm_bits_f32(x < 0x1p-126f ? x * 0x1p23f : x) - 0x3f3504f3);
+    float e = (float)(u >> 23) - shift, f = vm_float_f32((uint32_t)(u & 0x007fffff) + 0x3f3504f3) - 1;
+    /* (log(1 + f) - f) / f^2 for sqrt(1/2) - 1 <= f <= sqrt(2) - 1, relative to log: 2^-30 */
+    float p = VM_P9(f, -0.5f, 0x1.555546p-2f, -0x1.ffffeep-3f, 0x1.99a548p-3f, -0x1.55631p-3f, 0x1.23329ep-3f,
                     -0x1.fb3cf8p-4f, 0x1.e64e4p-4f, -0x1.e30da8p-4f, 0x1.1b7048p-4f);
-    float y = f - (h - (f * f * f * p + (e * VM_LN2_LO_F32 + lost)));
+    float y = f + (f * f * p + (e * VM_LN2_LO_F32 + lost));
     return vm_log_edges_f32(x, e * VM_LN2_HI_F32 + y);
 }
 

@@ -5,6 +5,9 @@
  * terms are added in float64, or in blocks whose sums are added in float64: all rows where there are few, else those
  * that a sample of the index finds. A call must not take memory, since programs run without the GIL: what this
  * takes is on the stack.
+ *
+ * Threads that share an untake have rows of the result each. Each looks through the whole index for its own, so that a
+ * row gets its terms in the order of the index, whoever adds them: the bits do not depend on the number of threads.
  */
 #include "fastgrad.h"
 
@@ -13,14 +16,17 @@
 
 /* attr: the axis, and how many leading axes, all before it, are batch axes that elements and index share: each batch
  * has an index of its own. */
-typedef struct { int64_t stack, outer, length, count, inner; } gather;
+typedef struct {
+    int64_t stack, outer, length, count, inner;
+    int64_t begin, end;         /* the rows, of all `length`, that a thread adds to */
+} gather;
 
 /* The number of elements along the shared axes, the other axes before the axis, the axis, the rest of the index, and
- * the axes after it. */
+ * the axes after it; and all rows. */
 static gather gather_sizes(const fg_shape *whole, const int64_t *attr, const fg_shape *index)
 {
     int axis = (int)attr[0], shared = (int)attr[1];
-    gather s = {.stack = 1, .outer = 1, .length = whole->dim[axis], .count = 1, .inner = 1};
+    gather s = {.stack = 1, .outer = 1, .length = whole->dim[axis], .count = 1, .inner = 1, .end = whole->dim[axis]};
     for (int i = 0; i < shared; i++)
         s.stack *= whole->dim[i];
     for (int i = shared; i < axis; i++)
@@ -75,6 +81,9 @@ static void take_range(void *context, int64_t from, int64_t to)
         atomic_store(&t->is_out_of_range, 1);
 }
 
+/* Whether threads share a gather. To find a row takes about as long as to move three elements. */
+static int is_long(const gather *s) { return s->stack * s->outer * s->count * (s->inner + 3) >= FG_SHARED_FROM; }
+
 int fg_take_run(const fg_call *c, fg_array *y)
 {
     const fg_array *x = c->in[0].array;
@@ -82,9 +91,9 @@ int fg_take_run(const fg_call *c, fg_array *y)
     const int64_t *index = c->in[1].array->data;
     size_t bytes = (size_t)s.inner * fg_itemsize(x->dtype);
     char *to = y->data;
-    if (s.stack * s.outer == 1 && y->shape->size >= FG_SHARED_FROM) {
+    if (s.stack * s.outer == 1 && is_long(&s)) {
         shared_take t = {index, s.length, bytes, x->data, y->data, 0};
-        fg_threads_range(s.count, (FG_SHARED_PART + s.inner - 1) / s.inner, take_range, &t);
+        fg_threads_range(s.count, (FG_SHARED_PART + s.inner + 2) / (s.inner + 3), take_range, &t);
         if (!t.is_out_of_range)
             return FG_OK;
     }                                           /* else what follows finds the first one and tells it */
@@ -156,10 +165,43 @@ int fg_untake_shape(const fg_call *c, fg_shape **shape, int *dtype)
         break;             \
     }
 
+static int has_all_rows(const gather *s) { return s->end - s->begin == s->length; }
+
+/* add_rows where only some rows of y are a thread's own: those of LIST terms are listed at a time, without a branch that
+ * would often be mispredicted. */
+static int add_own_rows(int dtype, const gather *s, const int64_t *index, int64_t from, int64_t to, const char *g,
+                        char *y)
+{
+    enum { LIST = 256 };
+    struct { int64_t term, row; } own[LIST];
+    size_t bytes = (size_t)s->inner * fg_itemsize(dtype);
+    for (int64_t k = from; k < to;) {
+        int64_t end = to - k < LIST ? to : k + LIST;
+        int n = 0, is_outside = 0;
+        for (; k < end; k++) {
+            int64_t i = index[k] + (index[k] < 0 ? s->length : 0);
+            is_outside |= (uint64_t)i >= (uint64_t)s->length;
+            own[n].term = k;
+            own[n].row = i;
+            n += (uint64_t)i - (uint64_t)s->begin < (uint64_t)(s->end - s->begin);
+        }
+        if (is_outside)
+            return FG_BAD_INDEX;                /* the caller finds the first one and tells it */
+        for (int j = 0; j < n; j++) {
+            char *sum = y + (size_t)own[j].row * bytes;
+            const char *term = g + (size_t)own[j].term * bytes;
+            fg_kernels[dtype].elementwise->binary[FG_BINARY_add](s->inner, sum, 1, term, 1, sum);
+        }
+    }
+    return FG_OK;
+}
+
 /* Add rows from..to of g, each `inner` long, to the rows of y that the index names. */
 static int add_rows(int dtype, const gather *s, const int64_t *index, int64_t from, int64_t to, const char *g, char *y)
 {
     size_t bytes = (size_t)s->inner * fg_itemsize(dtype);
+    if (!has_all_rows(s))
+        return add_own_rows(dtype, s, index, from, to, g, y);
     if (dtype == FG_FLOAT32) {
         ADD_FEW(float)
     } else {
@@ -202,7 +244,7 @@ static int add_blocks(const gather *s, const int64_t *index, const char *g, floa
         for (int64_t j = 0; j < n; j++)
             sum[j] += part[j];
     }
-    for (int64_t j = 0; j < n; j++)
+    for (int64_t j = s->begin * s->inner; j < s->end * s->inner; j++)
         y[j] = (float)sum[j];
     return FG_OK;
 }
@@ -281,7 +323,7 @@ static int add_with_frequent(const frequent *f, int n, const gather *s, const in
         for (int k = 0; k < f->end[last_tier]; k++) {
             float *part = y + f->row[k] * s->inner;
             double *whole = sum + k * s->inner;
-            for (int64_t j = 0; j < s->inner; j++) {
+            for (int64_t j = 0; f->row[k] >= s->begin && f->row[k] < s->end && j < s->inner; j++) {
                 whole[j] += part[j];
                 part[j] = is_last ? (float)whole[j] : 0;
             }
@@ -304,11 +346,47 @@ static int add_all(int dtype, const gather *s, const int64_t *index, const char 
     return add_rows(dtype, s, index, 0, s->count, g, y);
 }
 
+/* Sums of rows of y, where there is one batch, by one of several threads. */
+typedef struct {
+    const gather *s;
+    const int64_t *index;
+    const char *g;
+    fg_array *y;
+    atomic_int is_out_of_range; /* some index is */
+} shared_sums;
+
+static void sum_own_rows(void *context, int64_t from, int64_t to)
+{
+    shared_sums *t = context;
+    gather own = *t->s;
+    size_t bytes = (size_t)own.inner * fg_itemsize(t->y->dtype);
+    own.begin = from;
+    own.end = to;
+    memset((char *)t->y->data + (size_t)from * bytes, 0, (size_t)(to - from) * bytes);
+    if (add_all(t->y->dtype, &own, t->index, t->g, t->y->data))
+        atomic_store(&t->is_out_of_range, 1);
+}
+
+/* How many parts of the rows: each looks through the index, which takes as long as to add some elements. */
+enum { LEAST_INNER = 64, PER_PART = 32 };
+
+static int64_t parts_of(const gather *s)
+{
+    int64_t parts = s->inner / PER_PART, most = fg_threads_limit();
+    return parts < most ? parts : most;
+}
+
 int fg_untake_run(const fg_call *c, fg_array *y)
 {
     gather s = gather_sizes(y->shape, c->attr, c->in[1].array->shape);
     const int64_t *index = c->in[1].array->data;
     size_t bytes = (size_t)s.inner * fg_itemsize(y->dtype);
+    if (s.stack * s.outer == 1 && s.inner >= LEAST_INNER && s.length > 1 && is_long(&s) && parts_of(&s) > 1) {
+        shared_sums t = {&s, index, c->in[0].array->data, y, 0};
+        fg_threads_range(s.length, (s.length + parts_of(&s) - 1) / parts_of(&s), sum_own_rows, &t);
+        if (!t.is_out_of_range)
+            return FG_OK;
+    }                                           /* else what follows finds the first one and tells it */
     memset(y->data, 0, (size_t)y->shape->size * fg_itemsize(y->dtype));
     for (int64_t o = 0; o < s.stack * s.outer; o++) {
         if (o && o % s.outer == 0)

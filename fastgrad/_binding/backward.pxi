@@ -249,11 +249,12 @@ cdef int apply_push_rule(void *rule, fg_node *n, const fg_tensor *tangents, fg_t
 PUSH_KINDS = {"linear": FG_PUSH_LINEAR, "product": FG_PUSH_PRODUCT, "together": FG_PUSH_TOGETHER}
 
 
-def push(list results, list inputs, list tangents, bytes how not None, rule):
+def push(list results, list inputs, list tangents, bytes how not None, rule, int64_t directions=0):
     """The tangents of results that were computed from watched tensors with tangents; None for zero.
 
     ``how`` has one of ``PUSH_KINDS``, or 0, for each operation. For those with 0 ``rule(operation, tangents)`` is
-    called, with a tuple as of `tape_operations`. Nothing may be recorded meanwhile.
+    called, with a tuple as of `tape_operations`. Nothing may be recorded meanwhile. With ``directions`` all tangents
+    have a first axis of that length, and the pass may not be part of a trace.
     """
     cdef _GradientCall p = _GradientCall(results, inputs)
     cdef Tensor t
@@ -263,8 +264,10 @@ def push(list results, list inputs, list tangents, bytes how not None, rule):
     for i in range(p.n):
         t = tangents[i]
         p.out[i] = t.t if t is not None else fg_tensor(NULL, NULL)
-    check(fg_push(p.n_y, p.y, p.n, p.wrt, p.out, <const uint8_t *><const char *>how, apply_push_rule, <void *>rule,
-                  p.g))
+        if directions and t is not None and (t.ndim == 0 or t.t.array.shape.dim[0] != directions):
+            raise ValueError(f"push: expected tangents with a first axis of length {directions}, got shape {t.shape}")
+    check(fg_push(p.n_y, p.y, p.n, p.wrt, p.out, directions, <const uint8_t *><const char *>how, apply_push_rule,
+                  <void *>rule, p.g))
     return [wrap(p.g[i]) if p.g[i].array != NULL else None for i in range(p.n_y)]
 
 

@@ -212,7 +212,7 @@ def _by_rows(point: Point) -> list[list[Tensor]]:
 
 def _by_columns(point: Point) -> list[list[Tensor]]:
     """The same by passes forward."""
-    columns = vmap_over_basis(point.push, point.watched, point.passes_are_short)
+    columns = vmap_over_basis(point.push, point.watched, point.passes_are_short, point.push_rows)
     return [
         [
             _shaped(part.transpose((*range(1, part.ndim), 0)), (*y.shape, *x.shape))

@@ -25,7 +25,7 @@ from .arguments import (
     watch_leaves,
 )
 from .grad import no_grad
-from .pushforward import passes_are_short, push
+from .pushforward import passes_are_short, push, push_rows
 
 __all__ = ["jvp", "linearize", "vjp"]
 
@@ -234,6 +234,16 @@ class Point:
         if not fill:
             return found
         return [_core.asarray(np.zeros(y.shape, y.dtype)) if t is None else t for t, y in zip(found, self.results)]
+
+    def push_rows(self, tangents: list[Tensor], n: int) -> list[Tensor]:
+        """The tangents of the results in n directions, as rows, from such tangents of the arguments; of a point that is
+        neither recorded nor traced."""
+        with no_grad():
+            found = push_rows(self.results, self.watched, tangents, n)
+        return [
+            _core.adopt(np.zeros((n, *y.shape), y.dtype), "jacobian") if t is None else t
+            for t, y in zip(found, self.results)
+        ]
 
     def passes_are_short(self, n: int) -> bool:
         """Whether n passes, which are not recorded or traced, take little time beside that of tracing one."""

@@ -1,7 +1,8 @@
 """Forward mode: tangents pushed through the operations that a function has recorded on the tape.
 
 A pass that is not differentiated again is made by the core (csrc/autodiff/forward.c), which knows the rules of most
-operations and calls the others here; one that is, by these rules alone.
+operations and calls the others here; one that is, by these rules alone. The core also pushes the tangents of several
+directions together, as rows of one array each: for that a rule in Python is mapped over the rows.
 """
 
 from __future__ import annotations
@@ -12,10 +13,12 @@ from typing import Any
 from .. import _core
 from .._core import Tensor
 from .._rules import jvp
+from .._rules.batching import whole
 from .._rules.jvp import SavedNode
 from .._rules.table import RULES
+from .evaluate import TracedFunction, first_row
 
-__all__ = ["passes_are_short", "push"]
+__all__ = ["passes_are_short", "push", "push_rows"]
 
 Tangents = list[Any]  # tensors, and None for zero
 _KINDS: dict[Any, int] = {
@@ -47,6 +50,12 @@ def push(
     return by_rules(results, inputs, tangents, recorded, drop_zeros)
 
 
+def push_rows(results: list[Tensor], inputs: list[Tensor], tangents: list[Tensor], n: int) -> Tangents:
+    """The tangents of results in n directions, which are the rows of the inputs' tangents, as rows; None for zero. The
+    pass is neither recorded nor traced."""
+    return _core.push(results, inputs, tangents, _HOW, _map_rule, n)
+
+
 def passes_are_short(results: list[Tensor], inputs: list[Tensor], n: int) -> bool:
     """Whether n passes between them, in either direction, take little time beside that of tracing one."""
     return _core.pass_is_short(results, inputs, _QUICK, _SHORT // n)
@@ -74,6 +83,18 @@ def by_rules(
 def _apply_rule(operation: tuple[Any, ...], tangents: Tangents) -> Any:
     saved = SavedNode(*operation)
     return RULES[saved.op].jvp(saved, tangents)  # type: ignore[misc]
+
+
+def _map_rule(operation: tuple[Any, ...], tangents: Tangents) -> Any:
+    saved, given = SavedNode(*operation), [t for t in tangents if t is not None]
+
+    def rule(rows: list[Tensor]) -> list[Any]:
+        row = iter(rows)
+        return [RULES[saved.op].jvp(saved, [None if t is None else next(row) for t in tangents])]  # type: ignore[misc]
+
+    traced = TracedFunction(lambda: [*map(_core.element, given)], rule, lambda: [*map(first_row, given)])
+    (y,) = traced.over(given, len(given[0]))
+    return whole(y, traced.batched[0], len(given[0]))
 
 
 def _is_zero(t: Any) -> bool:

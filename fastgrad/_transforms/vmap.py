@@ -8,7 +8,6 @@ compiled and mapped again.
 
 from __future__ import annotations
 
-import math
 import operator
 from collections.abc import Callable
 from typing import Any
@@ -112,34 +111,49 @@ def vmap(f: Callable[..., Any], in_axes: Any = 0, out_axes: Any = 0) -> Callable
 
 
 def vmap_over_basis(
-    f: Callable[[list[Tensor]], list[Tensor]], tensors: list[Tensor], are_short: Callable[[int], bool]
+    f: Callable[[list[Tensor]], list[Tensor]],
+    tensors: list[Tensor],
+    are_short: Callable[[int], bool],
+    at_once: Callable[[list[Tensor], int], list[Tensor]] | None = None,
 ) -> list[Tensor]:
     """The results of a linear function for each unit vector of the space of these tensors, stacked along a first axis.
 
     The unit vectors of a single tensor are a `Diagonal`, which the passes of elementwise functions never expand.
     ``are_short``: whether so many calls of f, with values and without a record, take less time than a trace of it.
+    ``at_once(stacks, n)``: what f does for n vectors, with their results stacked, if it can do that without a trace.
     """
     n = sum([x.size for x in tensors])
     if n == 1:
         return [reshape(y, (1, *y.shape)) for y in f([*map(_core.ones_like, tensors)])]
-    if 1 < n <= _FEW and are_short(n) and (rows := _one_by_one(f, tensors, n)) is not None:
-        return rows
+    if 1 < n and (at_once or n <= _FEW) and are_short(n):
+        rows = at_once(_unit_vectors(tensors, n), n) if at_once else _one_by_one(f, tensors, n)
+        if _are_finite(rows):
+            return rows
     traced = TracedFunction(lambda: [*map(_core.abstract_like, tensors)], f, lambda: [*map(_core.ones_like, tensors)])
     batches: list[Tensor | Diagonal] = []
     if len(tensors) == 1:
         batches.append(Diagonal(_core.ones_like(tensors[0]), units=True))
     else:
-        at = 0
-        for x in tensors:
-            columns = np.eye(n, x.size, -at, x.dtype)
-            batches.append(_core.adopt(columns.reshape((n, *x.shape)), "jacobian"))
-            at += x.size
+        batches.extend(_unit_vectors(tensors, n))
     return [whole(y, batched, n) for y, batched in zip(traced.over(batches, n), traced.batched)]
 
 
-def _one_by_one(f: Callable[[list[Tensor]], list[Tensor]], tensors: list[Tensor], n: int) -> list[Tensor] | None:
-    """The same by a call of f for each unit vector; None where the squares of the results are not finite: the zeros of
-    a unit vector times infinity are nan, which those of a `Diagonal` are not."""
+def _unit_vectors(tensors: list[Tensor], n: int) -> list[Tensor]:
+    """Of each tensor, its part of all unit vectors of the space of the tensors, which has n dimensions."""
+    stacks, at = [], 0
+    for x in tensors:
+        stacks.append(_core.adopt(np.eye(n, x.size, -at, x.dtype).reshape((n, *x.shape)), "jacobian"))
+        at += x.size
+    return stacks
+
+
+def _are_finite(stacks: list[Tensor]) -> bool:
+    """Whether all elements are: the zeros of a unit vector times infinity are nan, those of a `Diagonal` are not."""
+    return all(bool(np.isfinite(x.numpy()).all()) for x in stacks)
+
+
+def _one_by_one(f: Callable[[list[Tensor]], list[Tensor]], tensors: list[Tensor], n: int) -> list[Tensor]:
+    """The same by a call of f for each unit vector."""
     basis = []
     for place, x in enumerate(tensors):
         for k in range(x.size):
@@ -148,10 +162,7 @@ def _one_by_one(f: Callable[[list[Tensor]], list[Tensor]], tensors: list[Tensor]
             basis.append((place, unit))
     zeros = [_core.adopt(np.zeros(x.shape, x.dtype), "jacobian") for x in tensors]
     rows = [f([*zeros[:place], _core.adopt(unit, "jacobian"), *zeros[place + 1 :]]) for place, unit in basis]
-    stacks = [np.array([y.numpy() for y in ys]) for ys in zip(*rows)]
-    if not all(math.isfinite(np.vdot(stack, stack)) for stack in stacks):
-        return None
-    return [_core.adopt(stack, "jacobian") for stack in stacks]
+    return [_core.adopt(np.array([y.numpy() for y in ys]), "jacobian") for ys in zip(*rows)]
 
 
 def _same(x: Any, inside: bool) -> Any:
