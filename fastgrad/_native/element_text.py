@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -134,15 +135,11 @@ class Writer:
         text.close()
 
     def _write_segment(self, start: int, end: int) -> None:
-        needed, rows, text = self._needed(start, end), self.plan.rows, self.text
+        needed, rows = self._needed(start, end), self.plan.rows
         if not needed:
             return
         if end - start == 1 or self._is_few(needed, end - start):
-            for i in range(start, end):
-                text.open("{")
-                text.line(f"const int64_t i = {i};")
-                self._statements(needed, start, lanes=self.scope.is_alone)
-                text.close()
+            self._write_elements(needed, start, end)
         elif rows is not None:
             self._write_rows(needed, end)
         else:
@@ -154,6 +151,19 @@ class Writer:
                 self._write_loop(needed, whole, end)
             elif rest:
                 self._write_padded(needed, whole, rest, most)
+
+    def _write_elements(self, needed: list[tuple[int, int]], start: int, end: int) -> None:
+        """Write elements one by one."""
+        text, first = self.text, len(self.text.lines)
+        for i in range(start, end):
+            text.open("{")
+            text.line(f"const int64_t i = {i};")
+            self._statements(needed, start, lanes=self.scope.is_alone)
+            text.close()
+        if len(text.lines) - first == 4 * (end - start):  # of a single statement each
+            written, text.lines[first:] = text.lines[first + 2 :: 4], []
+            for i, line in enumerate(written, start):
+                text.line(re.sub(r"\bi\b", str(i), line.lstrip()))
 
     def _is_few(self, needed: list[tuple[int, int]], n: int) -> bool:
         """Whether so many elements are written one by one, so that their values stay in registers: they are few, and

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from .. import _core
 from .._core import Program
-from . import lanes, row_groups, tiles
+from . import lanes, repeats, row_groups, tiles
 from .description import Description
 from .element_loops import ElementLoop
 from .loops import LOOPS
@@ -123,8 +123,9 @@ def c_source(program: Program) -> Source:
     if not any("s->" in line for line in prologue + text.lines):
         prologue.append("    (void)s;")
     includes = "".join(f'#include "{header}"\n' for header in text.includes)
-    head = _HEAD.format(includes=includes, functions="".join(text.functions))
-    lines = [head + "\n".join(prologue), "", *text.lines]
+    body, pieces = repeats.shared(text.lines, text.top)
+    head = _HEAD.format(includes=includes, functions="".join([*text.functions, *pieces]))
+    lines = [head + "\n".join(prologue), "", *body]
     lines += ["    return 0;", "}", ""]
     return Source(_comment(program) + "\n".join(lines), text.n_steps, left, text.n_steps / max(1, text.n_all))
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-_TYPES = {
+TYPES = {
     "float32": "float", "float64": "double", "bool": "uint8_t", "int8": "int8_t", "int16": "int16_t",
     "int32": "int32_t", "int64": "int64_t", "uint8": "uint8_t", "uint16": "uint16_t", "uint32": "uint32_t",
     "uint64": "uint64_t",
@@ -16,7 +16,7 @@ _TYPES = {
 
 
 def c_type(dtype: np.dtype) -> str:
-    return _TYPES[dtype.name]
+    return TYPES[dtype.name]
 
 
 def suffix(dtype: np.dtype) -> str:

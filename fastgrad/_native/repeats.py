@@ -1,0 +1,176 @@
+"""Pieces of a text that are alike become functions, which are called in their place.
+
+The text of a program that does the same for each link of an arm, or each layer of a network, has the same loops many
+times, of other variables. A compiler's time grows with the text: calls of one function take a small part of it, and
+what is made of them stays in the processor's cache.
+
+A piece is a loop, a block, or neighbouring assignments to elements of one array. It is left as it is where it leaves
+the function, reads what has no plain declaration, or changes anything but elements and numbers.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from typing import NamedTuple
+
+from .values import TYPES
+
+_SPARED, _SPARED_IN_LOOPS = 500, 5000  # characters of text: where fewer are spared, pieces stay as they are
+_PARAMETERS = 10  # of a function at most
+_LINES = 60  # of a piece at most
+_SHORT = 150  # characters: shorter assignments take no more time than a call
+
+_TYPE = rf"(?:(?:static|const|_Alignas\(64\)) )*({'|'.join(TYPES.values())}) "
+_DECLARATION = re.compile(rf"(?:for \()?{_TYPE}(\*const |\*)?(\w+)(\[\d+\])?(?: = |;)")
+_DECLARED = re.compile(rf"\b{_TYPE}(?:\*const |\*)?(\w+(?: = \w+(?:, \w+ = \w+)*;)?)")  # with further ones after it
+_NAME = re.compile(r"(?<![\w.>])[A-Za-z_]\w*\b(?!\()")
+_ELEMENT = re.compile(r"(?:for \(int64_t i = 0; i < \d+; i\+\+\) )?(\w+)\[[^\[\]]*\] = ")
+_SIMD = '_Pragma("omp simd")'
+_KEYWORDS = {"for", "if", "else", "const", "static", "_Alignas", *TYPES.values()}
+_LOOP = re.compile(r"for \([^;]*;[^;]*;[^)]*\)")
+_ASSIGNMENT = re.compile(r"(?:^|[;{}]) *([^;{}=\n]*) [-+]?=(?: |$)", re.MULTILINE)
+_TARGET = re.compile(r"(?:\((\w+) \+ \d+\)|(\w+))(?:\[.*\])?")
+# What leaves the function, or may change more than can be seen.
+_LEAVES = re.compile(r"\b(?:return|break|continue|status|s|f|part)\b|[&\"]|--|[*/|^%]=|\b(?:product\d+\(|tile_|mem)")
+_HIDES = re.compile(r"\b(?:SEPARATE_LANES|EACH)_")  # macros that read no_bits (csrc/kernels/rows.h)
+
+
+class _Kind(NamedTuple):
+    """How a variable is declared."""
+
+    type: str
+    is_pointer: bool  # or an array
+    is_array: bool
+
+
+class _Piece(NamedTuple):
+    """Lines first..last-1, the function that does what they do, but for its name, and what it is called with."""
+
+    first: int
+    last: int
+    function: str
+    arguments: list[str]
+
+
+def shared(lines: list[str], top: list[str]) -> tuple[list[str], list[str]]:
+    """The lines of a function, with calls for those that recur; and the functions that are called. top: declarations
+    before the lines."""
+    kinds = _kinds([*top, *lines])
+    functions: dict[str, int] = {}
+    chosen = list[_Piece]()
+    waiting = [(0, len(lines), False)]  # parts of the text, and whether they are in loops
+    while waiting:
+        found = [(*piece, in_loop) for first, last, in_loop in waiting for piece in _pieces(lines, first, last)]
+        known = {piece: _as_function(lines, *piece[:2], kinds) for piece in found}
+        counts = Counter(made.function for made in known.values() if made)
+        waiting = []
+        for (first, last, in_loop), made in known.items():
+            if made is not None and _is_worth_it(made, counts[made.function], in_loop):
+                chosen.append(made)
+                continue
+            first += 1 + lines[first].lstrip().startswith(_SIMD)
+            if last > first:
+                waiting.append((first, last, in_loop or "for (" in lines[first - 1]))
+    out, at = list[str](), 0
+    for piece in sorted(chosen):
+        number = functions.setdefault(piece.function, len(functions))
+        indent = lines[piece.first][: _indent(lines[piece.first])]
+        out += [*lines[at : piece.first], f"{indent}piece{number}({', '.join(piece.arguments)});"]
+        at = piece.last
+    return out + lines[at:], [function.replace("piece(", f"piece{i}(", 1) for function, i in functions.items()]
+
+
+def _is_worth_it(piece: _Piece, count: int, in_loop: bool) -> bool:
+    """Whether so much text is spared that the time of the calls, which counts in loops, does not matter."""
+    return (count - 1) * len(piece.function) >= (_SPARED_IN_LOOPS if in_loop else _SPARED)
+
+
+def _indent(line: str) -> int:
+    return len(line) - len(line.lstrip())
+
+
+def _kinds(lines: list[str]) -> dict[str, _Kind | None]:
+    """How the variables of a text are declared; None: in several ways."""
+    kinds: dict[str, _Kind | None] = {}
+    for line in lines:
+        found = _DECLARATION.match(line.lstrip())
+        if found:
+            kind, pointer, name, array = found.groups()
+            made = _Kind(kind, bool(pointer or array), bool(array))
+            kinds[name] = made if kinds.get(name, made) == made else None
+    return kinds
+
+
+def _pieces(lines: list[str], first: int, last: int) -> list[tuple[int, int]]:
+    """The first and last lines of the statements between two lines that may be pieces, or have such within."""
+    found, i = list[tuple[int, int]](), first
+    while i < last:
+        target, end = _target(lines[i]), _end(lines, i, last)
+        if target:
+            while end < last and _target(lines[end]) == target and _indent(lines[end]) == _indent(lines[i]):
+                end += 1
+        if target or end > i + 1:
+            found.append((i, end))
+        i = end
+    return found
+
+
+def _target(line: str) -> str:
+    """The array that an assignment, or a loop over one, in a single line writes to."""
+    found = _ELEMENT.match(line.lstrip())
+    return found[1] if found and line.endswith(";") else ""
+
+
+def _end(lines: list[str], i: int, last: int) -> int:
+    """The line after a statement that begins in line i: what is in it is indented further."""
+    depth, end = _indent(lines[i]), i + 1 + lines[i].lstrip().startswith(_SIMD)
+    while end < last and (not lines[end] or _indent(lines[end]) > depth):
+        end += 1
+    return end + (end < last and _indent(lines[end]) == depth and lines[end].lstrip().startswith("}"))
+
+
+def _as_function(lines: list[str], first: int, last: int, kinds: dict[str, _Kind | None]) -> _Piece | None:
+    """A piece as a call; None if it cannot be one, or is not worth it."""
+    if last - first > _LINES:
+        return None
+    depth = _indent(lines[first])
+    body = "\n".join("    " + line[depth:] for line in lines[first:last])
+    plain = body.replace(_SIMD, "")
+    if ("for (" not in body and len(body) < _SHORT) or _LEAVES.search(plain):
+        return None
+    within = [name for found in _DECLARED.finditer(plain) for name in _NAME.findall(found[2])]
+    names = [name for name in dict.fromkeys(_NAME.findall(plain)) if not name.isupper()]  # macros are
+    names = [name for name in names if not (name in within or name in _KEYWORDS)]
+    written = _written(plain, within)
+    if written is None or len(names) > _PARAMETERS or not all(kinds.get(name) for name in names):
+        return None
+    given = {name: kind for name in names if (kind := kinds[name])}
+    restrict = "restrict " * all(kind.is_array or not kind.is_pointer for kind in given.values())
+    renamed, parameters, arguments = dict[str, str](), list[str](), list[str]()
+    for i, (name, kind) in enumerate(given.items()):
+        is_result = name in written and not kind.is_pointer
+        letter = f"{'y' if name in written else 'x'}{i}"
+        renamed[name] = f"{letter}[0]" if is_result else letter
+        pointer = f"*{restrict}" if kind.is_pointer or is_result else ""
+        parameters.append(f"{'const ' * bool(pointer and name not in written)}{kind.type} {pointer}{letter}")
+        arguments.append("&" * is_result + name)
+    for name in within:  # which differ from one piece to the next
+        renamed.setdefault(name, name if len(name) == 1 else f"z{len(renamed)}")
+    body = _NAME.sub(lambda found: renamed.get(found[0], found[0]), body)
+    if _HIDES.search(body):
+        body = f"    const uint64_t no_bits = NO_BITS;\n{body}"
+    head = f"static __attribute__((noinline)) void piece({', '.join(parameters)})"
+    return _Piece(first, last, f"{head}\n{{\n{body}\n}}\n\n", arguments)
+
+
+def _written(body: str, within: list[str]) -> set[str] | None:
+    """The arrays and numbers that a piece writes to; None if it may write to anything else."""
+    written = set[str]()
+    for target in _ASSIGNMENT.findall(_LOOP.sub("\n", body)):
+        found = _TARGET.fullmatch(target)
+        if found:
+            written.add(found[1] or found[2])
+        elif not _DECLARED.match(target):
+            return None
+    return written.difference(within)
