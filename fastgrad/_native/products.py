@@ -3,8 +3,8 @@
 Each element is one chain of sums over the common axis. A very small product is written out, element by element. A
 larger one is a loop: over its rows or columns in the lanes of vectors, if the sums are short and a side is whole
 vectors; over the matrices of a stack or the rows of a narrow matrix; or over the common axis, if there are few
-elements. A long vector times a matrix of few columns has sums of another order. All others are left to tiles.py, which takes half the time for wide matrices, but twice as much for narrow
-ones, of which it computes whole vectors.
+elements. A long vector times a matrix of few columns has sums of another order. All others are left to tiles.py, which
+takes half the time for wide matrices, but twice as much for narrow ones, of which it computes whole vectors.
 """
 
 from __future__ import annotations

@@ -38,7 +38,11 @@ def _unslice(scope: Scope, k: int, step: Step) -> None:
     def put(first: list[int], by: list[int], shape: tuple[int, ...], how: str, value: Value | None = None) -> None:
         start = sum(stride * at for stride, at in zip(strides, first))
         index = index_of(shape, [stride * m for stride, m in zip(strides, by)], start)
-        _for_each_place(scope, math.prod(shape), index, lambda to, i: f"{result.at(to)} {how}{value.at(i) if value else ''};")
+
+        def write(to: str, i: str) -> str:
+            return f"{result.at(to)} {how}{value.at(i) if value else ''};"
+
+        _for_each_place(scope, math.prod(shape), index, write)
 
     if n > 1:  # adding 0 makes 0 of -0, which remains where every operand has it: -0 + x is x (csrc/kernels/pieces.c)
         common = [_common(*axis) for axis in zip(zip(*starts), zip(*steps), zip(*shapes))]
