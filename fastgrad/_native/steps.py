@@ -5,6 +5,7 @@ The order of additions in sums is that of the kernels, so that their bits are th
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 
@@ -90,8 +91,12 @@ def _concatenate(scope: Scope, k: int, step: Step) -> None:
     for v, value in zip(step.operands, values):
         x = d.buffer(v)
         index = index_of(x.shape, strides, at * strides[axis])
-        _for_each_place(scope, x.size, index, lambda to, i, value=value: f"{result.at(to)} = {value.at(i)};")
+        _for_each_place(scope, x.size, index, functools.partial(_moved, result, value))
         at += x.shape[axis]
+
+
+def _moved(result: Value, value: Value, to: str, i: str) -> str:
+    return f"{result.at(to)} = {value.at(i)};"
 
 
 def reduced(shape: tuple[int, ...], axes: int) -> tuple[int, int, int] | None:
