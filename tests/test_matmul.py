@@ -223,8 +223,8 @@ def test_a_row_does_not_depend_on_the_other_rows(dtype):
 
 
 @pytest.mark.parametrize("dtype", FLOATS)
-def test_a_vector_with_short_rows_and_with_few_columns(dtype):
-    """The kernels for these sum as those of matrices do: the same bits as where more is multiplied."""
+def test_a_vector_with_short_rows(dtype):
+    """The kernel for these sums as those of matrices do: the same bits as where more is multiplied."""
     for k in range(1, 32):
         a, b = draw([(70, k), (k, 17)], dtype)
         whole = fg.matmul(a, b).numpy()
@@ -232,13 +232,47 @@ def test_a_vector_with_short_rows_and_with_few_columns(dtype):
             np.testing.assert_array_equal(fg.matmul(a[:m], b[:, 0]).numpy(), whole[:m, 0], err_msg=f"k {k}, m {m}")
             np.testing.assert_array_equal(fg.matmul(b[:, 0], a[:m].T.copy()).numpy(), whole[:m, 0])
             np.testing.assert_array_equal(fg.compile(lambda a, x: x @ a.T)(a[:m], b[:, 0]), whole[:m, 0])
-    for k in (193, 385, 386, 500, 577, 800, 1537):
-        a, b = draw([(2, k), (k, 70)], dtype)
-        whole = fg.matmul(a, b).numpy()
-        for n in (*range(2, 20), 31, 32, 33, 63, 64, 65):
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_a_long_vector_with_few_columns(dtype):
+    """Eight sums for each element, however many columns there are, and wherever they and the vector are."""
+    eps = np.finfo(dtype).eps
+    for k in (32, 33, 39, 100, 193, 500, 1537, 4000):
+        a, b = draw([(3, k), (k, 64)], dtype)
+        exact = a[0].astype(np.longdouble) @ b.astype(np.longdouble)
+        whole = fg.matmul(a[0], b).numpy()
+        bound = (3 + min(k, 1536) / 8 + k / 1536) * eps * (np.abs(a[0]) @ np.abs(b))
+        assert (np.abs(whole - exact) <= bound).all(), k
+        added = fg.compile(lambda a, b, c: c + a @ b)(a[0], b, whole)
+        np.testing.assert_array_equal(added, whole + whole)
+        for n in (*range(2, 20), 31, 32, 33, 47, 48, 49, 63, 64):
             columns = np.ascontiguousarray(b[:, :n])
-            np.testing.assert_array_equal(fg.matmul(a[0], columns).numpy(), whole[0, :n], err_msg=f"k {k}, n {n}")
-            np.testing.assert_array_equal(fg.compile(lambda a, b: b.T @ a)(a[0], columns), whole[0, :n])
+            expected = whole[:n]
+            np.testing.assert_array_equal(fg.matmul(a[0], columns).numpy(), expected, err_msg=f"k {k}, n {n}")
+            np.testing.assert_array_equal(fg.compile(lambda a, b: b.T @ a)(a[0], columns), expected)
+            stack = np.stack([columns, 2 * columns], axis=1)  # matrices whose rows are not next to one another
+            found = fg.compile(lambda a, b: a @ fg.moveaxis(b, 1, 0))(a[:1], stack)
+            np.testing.assert_array_equal(found, np.stack([expected, 2 * expected])[:, None])
+            of_columns = fg.compile(lambda a, b: fg.swapaxes(b, -1, -2) @ a[..., None])(a[:1], np.stack([columns]))
+            np.testing.assert_array_equal(of_columns[..., 0], expected[None])
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_sums_of_a_long_vector_with_few_columns(dtype):
+    """Row p goes to sum p % 8; then the upper half of the sums is added to the lower one."""
+    rng = np.random.default_rng(0)
+    for k in (32, 37, 1000):  # products that are exact, whose sums are not
+        scales = 2.0 ** rng.integers(-10, 10, k)
+        a, b = scales.astype(dtype), (rng.integers(1, 1 << 10, (k, 5)) + 0.5).astype(dtype)
+        products = np.zeros((-(-k // 8) * 8, 5), dtype)
+        products[:k] = a[:, None] * b
+        sums = np.zeros((8, 5), dtype)
+        for rows in products.reshape(-1, 8, 5):
+            sums += rows
+        while len(sums) > 1:
+            sums = sums[: len(sums) // 2] + sums[len(sums) // 2 :]
+        np.testing.assert_array_equal(fg.matmul(a, b).numpy(), sums[0])
 
 
 @pytest.mark.parametrize("layout", layouts(np.zeros((2, 2))))

@@ -25,25 +25,25 @@ static void fill_services(void)
 {
     const fg_reduce_kernels *f32 = fg_kernels[FG_FLOAT32].reduce, *f64 = fg_kernels[FG_FLOAT64].reduce;
 #define BOTH(kernel) {f32->kernel, f64->kernel}
-    fg_native_services = (fg_services){.bind = native_bind,
-                                       .run_step = native_run_step,
-                                       .in_step = fg_refused_in_step,
-                                       .enter = native_enter,
-                                       .outside = fg_index_outside,
-                                       .bad_matrix = native_bad_matrix,
-                                       .pause = native_pause,
-                                       .constant = native_constant,
-                                       .rows = {BOTH(sum_rows), BOTH(max_rows), BOTH(min_rows), BOTH(softmax_rows),
-                                                BOTH(log_softmax_rows), BOTH(logsumexp_rows)},
-                                       .cols = {BOTH(sum_cols), BOTH(max_cols), BOTH(min_cols)},
-                                       .part = {BOTH(sum_part), BOTH(max_part), BOTH(min_part)},
-                                       .rows_adjoint = {[FG_ROWS_softmax] = BOTH(softmax_vjp_rows),
-                                                        [FG_ROWS_log_softmax] = BOTH(log_softmax_vjp_rows),
-                                                        [FG_ROWS_logsumexp] = BOTH(logsumexp_vjp_rows)},
-                                       .gemm = {fg_kernels[FG_FLOAT32].gemm->gemm, fg_kernels[FG_FLOAT64].gemm->gemm},
-                                       .narrow = {fg_kernels[FG_FLOAT32].gemm->narrow,
-                                                  fg_kernels[FG_FLOAT64].gemm->narrow},
-                                       .extremum_adjoint = BOTH(extremum_vjp_rows)};
+    fg_native_services =
+        (fg_services){.bind = native_bind,
+                      .run_step = native_run_step,
+                      .in_step = fg_refused_in_step,
+                      .enter = native_enter,
+                      .outside = fg_index_outside,
+                      .bad_matrix = native_bad_matrix,
+                      .pause = native_pause,
+                      .constant = native_constant,
+                      .rows = {BOTH(sum_rows), BOTH(max_rows), BOTH(min_rows), BOTH(softmax_rows),
+                               BOTH(log_softmax_rows), BOTH(logsumexp_rows)},
+                      .cols = {BOTH(sum_cols), BOTH(max_cols), BOTH(min_cols)},
+                      .part = {BOTH(sum_part), BOTH(max_part), BOTH(min_part)},
+                      .rows_adjoint = {[FG_ROWS_softmax] = BOTH(softmax_vjp_rows),
+                                       [FG_ROWS_log_softmax] = BOTH(log_softmax_vjp_rows),
+                                       [FG_ROWS_logsumexp] = BOTH(logsumexp_vjp_rows)},
+                      .gemm = {fg_kernels[FG_FLOAT32].gemm->gemm, fg_kernels[FG_FLOAT64].gemm->gemm},
+                      .narrow = {fg_kernels[FG_FLOAT32].gemm->narrow, fg_kernels[FG_FLOAT64].gemm->narrow},
+                      .extremum_adjoint = BOTH(extremum_vjp_rows)};
 #undef BOTH
 }
 

@@ -7,8 +7,8 @@ need not be stored, though the gradient of something else is between them.
 
 from __future__ import annotations
 
-from . import maps
 from .. import _core
+from . import maps
 from .element_loops import Span, meet, memory_of
 from .scope import Scope
 

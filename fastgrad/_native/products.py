@@ -3,8 +3,8 @@
 Each element is one chain of sums over the common axis. A very small product is written out, element by element. A
 larger one is a loop: over its rows or columns in the lanes of vectors, if the sums are short and a side is whole
 vectors; over the matrices of a stack or the rows of a narrow matrix; or over the common axis, if there are few
-elements. A long vector times a matrix of few columns has sums of another order. All others are left to tiles.py, which takes half the time for wide matrices, but twice as much for narrow
-ones, of which it computes whole vectors.
+elements. A long vector times a matrix of few columns has sums of another order. All others are left to tiles.py, which
+takes half the time for wide matrices, but twice as much for narrow ones, of which it computes whole vectors.
 """
 
 from __future__ import annotations
@@ -151,7 +151,7 @@ def matmul(scope: Scope, k: int, step: Step) -> None:
     va = _Matrix(scope.operand(step, 0), *((1, m) if ta else (depth, 1)), _stacked(a.shape, y.shape))
     vb = _Matrix(scope.operand(step, 1), *((1, depth) if tb else (n, 1)), _stacked(b.shape, y.shape))
     vc = _Matrix(scope.operand(step, 2), n, 1, m * n) if len(step.operands) == 3 else None
-    if is_narrow(ta, tb, m, n, depth):
+    if is_narrow(bool(ta), bool(tb), m, n, depth):
         _narrow(scope, step, (m, n, depth), n_stack)
         return
     few = n_stack == 1 and depth <= 8 and m * n <= 64 and m * n * depth <= _FEW
@@ -245,9 +245,7 @@ def _narrow(scope: Scope, step: Step, sizes: tuple[int, int, int], n_stack: int)
         raise Unwritten
 
 
-def _write_eight(
-    text: Text, sizes: tuple[int, int], x: Value, turned: Value, y: Value, added: Value | None
-) -> None:
+def _write_eight(text: Text, sizes: tuple[int, int], x: Value, turned: Value, y: Value, added: Value | None) -> None:
     """The sums of products of each column and the vector, which go to eight lanes in turn."""
     (wide, depth), tail = sizes, suffix(y.dtype)
     rest = depth % _EIGHT

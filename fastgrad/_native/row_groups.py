@@ -112,9 +112,11 @@ class _Group:
 
     def _map_of(self, step: Step) -> Map | None:
         """The step as a map. What it puts together from pieces has to be in memory."""
-        if (m := map_of(self.scope, step)) is None and (m := load_of(self.scope, step)) is not None:
-            if any(self.d.root(v) in self.roots for v in step.operands):
-                raise Unwritten
+        if (m := map_of(self.scope, step)) is not None:
+            return m
+        m = load_of(self.scope, step)
+        if m is not None and any(self.d.root(v) in self.roots for v in step.operands):
+            raise Unwritten
         return m
 
     def _as_made(self, v: int) -> int:

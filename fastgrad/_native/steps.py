@@ -5,6 +5,7 @@ The order of additions in sums is that of the kernels, so that their bits are th
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 
@@ -38,7 +39,11 @@ def _unslice(scope: Scope, k: int, step: Step) -> None:
     def put(first: list[int], by: list[int], shape: tuple[int, ...], how: str, value: Value | None = None) -> None:
         start = sum(stride * at for stride, at in zip(strides, first))
         index = index_of(shape, [stride * m for stride, m in zip(strides, by)], start)
-        _for_each_place(scope, math.prod(shape), index, lambda to, i: f"{result.at(to)} {how}{value.at(i) if value else ''};")
+
+        def write(to: str, i: str) -> str:
+            return f"{result.at(to)} {how}{value.at(i) if value else ''};"
+
+        _for_each_place(scope, math.prod(shape), index, write)
 
     if n > 1:  # adding 0 makes 0 of -0, which remains where every operand has it: -0 + x is x (csrc/kernels/pieces.c)
         common = [_common(*axis) for axis in zip(zip(*starts), zip(*steps), zip(*shapes))]
@@ -86,8 +91,12 @@ def _concatenate(scope: Scope, k: int, step: Step) -> None:
     for v, value in zip(step.operands, values):
         x = d.buffer(v)
         index = index_of(x.shape, strides, at * strides[axis])
-        _for_each_place(scope, x.size, index, lambda to, i, value=value: f"{result.at(to)} = {value.at(i)};")
+        _for_each_place(scope, x.size, index, functools.partial(_moved, result, value))
         at += x.shape[axis]
+
+
+def _moved(result: Value, value: Value, to: str, i: str) -> str:
+    return f"{result.at(to)} = {value.at(i)};"
 
 
 def reduced(shape: tuple[int, ...], axes: int) -> tuple[int, int, int] | None:
