@@ -14,6 +14,7 @@ from __future__ import annotations
 import functools
 import re
 from collections import Counter
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from .. import _core
@@ -26,9 +27,8 @@ _LINES = 60  # of a piece at most
 _SHORT = 150  # characters: shorter assignments take no more time than a call
 
 _TYPE = rf"(?:(?:static|const|_Alignas\(64\)) )*({'|'.join(TYPES.values())}) "
-_DECLARATION = re.compile(rf"(?:for \()?{_TYPE}(\*const |\*)?(\w+)(\[\d+\])?(?: = |;)")
-_DECLARED = re.compile(rf"\b{_TYPE}(?:\*const |\*)?(\w+(?: = \w+(?:, \w+ = \w+)*;)?)")  # with further ones after it
-_FIRST = re.compile(r"(?:^|, )(\w+)")
+_DECLARATION = re.compile(rf"\b{_TYPE}(?=\w|\*const \w|\*\w)([^;{{}}]*)")
+_DECLARATOR = re.compile(r"\s*(\*const |\*)?(\w+)(\[[^\]]*\])?")
 _NAME = re.compile(r"(?<![\w.>])[A-Za-z_]\w*\b(?!\()")
 _ELEMENT = re.compile(r"(?:for \(int64_t i = 0; i < \d+; i\+\+\) )?(\w+)\[[^\[\]]*\] = ")
 _CALL = re.compile(r"\w+(?=\()")
@@ -109,14 +109,26 @@ def _indent(line: str) -> int:
     return len(line) - len(line.lstrip())
 
 
+def _declared(text: str) -> Iterator[tuple[str, _Kind]]:
+    """The variables that a text declares. An initial value may have commas within parentheses."""
+    for found in _DECLARATION.finditer(text):
+        depth, start = 0, 0
+        declarators = found[2] + ","
+        for i, letter in enumerate(declarators):
+            depth += (letter in "([") - (letter in ")]")
+            if depth < 0:
+                break
+            if letter == "," and not depth:
+                if made := _DECLARATOR.match(declarators, start):
+                    yield made[2], _Kind(found[1], bool(made[1] or made[3]), bool(made[3]))
+                start = i + 1
+
+
 def _kinds(lines: list[str]) -> dict[str, _Kind | None]:
     """How the variables of a text are declared; None: in several ways."""
     kinds: dict[str, _Kind | None] = {}
     for line in lines:
-        found = _DECLARATION.match(line.lstrip())
-        if found:
-            kind, pointer, name, array = found.groups()
-            made = _Kind(kind, bool(pointer or array), bool(array))
+        for name, made in _declared(line):
             kinds[name] = made if kinds.get(name, made) == made else None
     return kinds
 
@@ -158,7 +170,7 @@ def _as_function(lines: list[str], first: int, last: int, kinds: dict[str, _Kind
     plain = body.replace(_SIMD, "")
     if ("for (" not in body and len(body) < _SHORT) or _LEAVES.search(plain):
         return None
-    within = [name for found in _DECLARED.finditer(plain) for name in _FIRST.findall(found[2])]
+    within = [name for name, _ in _declared(plain)]
     names = [name for name in dict.fromkeys(_NAME.findall(plain)) if not name.isupper()]  # macros are
     names = [name for name in names if not (name in within or name in _KEYWORDS)]
     written = _written(plain, within)
@@ -191,6 +203,6 @@ def _written(body: str, within: list[str]) -> set[str] | None:
         found = _TARGET.fullmatch(target)
         if found:
             written.add(found[1] or found[2])
-        elif not _DECLARED.match(target):
+        elif not _DECLARATION.match(target):
             return None
     return written.difference(within)
