@@ -14,7 +14,7 @@ from _native import native, needs_compiler, own_directory  # noqa: F401
 from _oracles import ADDRESS_SANITIZER
 
 import fastgrad as fg
-from fastgrad._native import background, cache, compiler
+from fastgrad._native import background, build, cache, compiler
 from fastgrad._native.error import CompilerError
 
 
@@ -82,6 +82,33 @@ def test_a_compiler_that_always_fails_is_given_up(tmp_path, monkeypatch):
     assert "no more are tried" in compiled.program(np.zeros(6)).facts["native"]["why"]
     with pytest.raises(RuntimeError, match="failed with status"):
         fg.compile(np.exp, native=True)(1.0)
+
+
+@needs_compiler
+def test_a_text_that_is_too_long_is_not_compiled(monkeypatch):
+    """It says nothing of the compiler, which is tried for other programs."""
+    monkeypatch.setattr(build, "MOST_LINES", 50)
+    monkeypatch.setattr(background, "PAYS_AFTER", 1.0)
+    monkeypatch.setattr(background, "_queue", background._Queue())
+
+    def f(x, times):
+        for k in range(times):
+            x = np.linalg.multi_dot([x, x, x]) * (0.1 + k)
+        return x
+
+    compiled = fg.compile(f, native="auto", static_argnums=1)
+    with pytest.warns(UserWarning, match="its text has"):
+        for times in range(20, 21 + background.MOST_FAILURES):
+            for _ in range(5):
+                compiled(np.eye(2), times)
+            assert background.wait(60)
+    assert "would take a compiler too long" in compiled.program(np.eye(2), 20).facts["native"]["why"]
+    for _ in range(5):
+        compiled(np.eye(2), 1)
+    assert background.wait(60)
+    assert compiled.program(np.eye(2), 1).facts["native"]["runs"] == "native"
+    with pytest.raises(RuntimeError, match="more than 50 would take"):
+        fg.compile(f, native=True, static_argnums=1)(np.eye(2), 30)
 
 
 @needs_compiler

@@ -19,7 +19,7 @@ import weakref
 
 from .._core import Program
 from . import importing
-from .error import CompilerError, NoCompiler
+from .error import CompilerError, NoCompiler, TooLong
 
 __all__ = ["make_native", "try_native", "wait", "watch"]
 
@@ -111,6 +111,8 @@ def try_native(program: Program, in_background: bool = False) -> None:
             queue.broken = reason
             program.set_native(None, reason, 0.0, None)
             return
+    except TooLong as error:
+        reason = str(error)
     except CompilerError as error:
         reason = str(error)
         queue.failures += not queue.stopped

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING
 from .._core import Program
 from . import cache, compiler, importing
 from .cache import Native
-from .error import CompilerError, TimeLimit
+from .error import CompilerError, TimeLimit, TooLong
 
 if TYPE_CHECKING:
     from .emit import Source
+
+MOST_LINES = 20_000  # of a text: GCC's time grows by about the 1.6th power of them, to half a minute for so many
 
 
 def _imported() -> Callable[[Program], Source]:
@@ -39,6 +41,8 @@ def native(program: Program) -> tuple[Native, float]:
     c_source = _imported()
     chosen = compiler.find()
     source = c_source(program)
+    if (lines := source.text.count("\n")) > MOST_LINES:
+        raise TooLong(f"its text has {lines:,} lines, and more than {MOST_LINES:,} would take a compiler too long")
     name = cache.key(source.text, chosen)
     found = cache.loaded(name) or _compiled(source.text, name, chosen)
     if found.text is not None:

@@ -11,3 +11,7 @@ class NoCompiler(CompilerError):
 
 class TimeLimit(CompilerError):
     """The compiler took too long."""
+
+
+class TooLong(CompilerError):
+    """The text of a program would take a compiler too long."""

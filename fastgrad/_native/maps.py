@@ -10,12 +10,14 @@ import numpy as np
 
 from .. import _core
 from .description import Buffer, Step
-from .scope import Scope, Unwritten
+from .scope import Scope, Unwritten, very_long
 from .values import SINGLE, Index, broadcast_strides, c_type, contiguous, index_of, suffix
 
 HUGE = {"sin", "cos", "j0", "j1"}  # rows that look at each element for huge arguments: kernels do so block by block
 PLACE = -2  # an operand of a map that is no buffer, but the number that its index says
-LONG = 64  # from so many elements on a kernel is faster than a loop that divides indices or looks at each element
+# From so many elements on a kernel is faster than a loop that divides indices or looks at each element, and as fast as
+# one that calls a very long function, of which compilers would make tens of kilobytes.
+LONG = 64
 
 
 class Map(NamedTuple):
@@ -65,7 +67,7 @@ def _row(scope: Scope, step: Step, in_lanes: bool) -> Map:
     y = scope.description.buffer(step.y)
     if y.dtype.kind != "f":
         return _of_integers(scope, step)
-    if step.name in HUGE and y.size >= LONG and not scope.is_alone:
+    if y.size >= LONG and not scope.is_alone and (step.name in HUGE or step.name in very_long()):
         raise Unwritten
     function = scope.function(step, in_lanes)
     return Map(y.size, _broadcast(scope, step), lambda xs: f"{function}({', '.join(xs)})")
@@ -189,6 +191,11 @@ def is_long(scope: Scope, step: Step) -> bool:
         return False
     by = step.by_input
     text = row["definition"] if by is None else row["derivatives"][by if row["arity"] == 2 else 0]
+    return calls_long_functions(text)
+
+
+def calls_long_functions(text: str) -> bool:
+    """Whether a row's definition or derivative calls functions that take more than an instruction or two."""
     return not set(re.findall(r"(\w+)\(", text)) <= _SHORT
 
 

@@ -1,8 +1,9 @@
-"""Pieces of a text that are alike become functions, which are called in their place.
+"""Pieces of a text that are alike become functions, which are called in their place; so do loops with long functions.
 
 The text of a program that does the same for each link of an arm, or each layer of a network, has the same loops many
 times, of other variables. A compiler's time grows with the text: calls of one function take a small part of it, and
-what is made of them stays in the processor's cache.
+what is made of them stays in the processor's cache. It grows faster than the text of a single function does: so loops
+over elements that call functions of vecmath.h, whose texts are long, are apart from one another.
 
 A piece is a loop, a block, or neighbouring assignments to elements of one array. It is left as it is where it leaves
 the function, reads what has no plain declaration, or changes anything but elements and numbers.
@@ -10,27 +11,32 @@ the function, reads what has no plain declaration, or changes anything but eleme
 
 from __future__ import annotations
 
+import functools
 import re
 from collections import Counter
+from collections.abc import Iterator
 from typing import NamedTuple
 
+from .. import _core
+from .maps import calls_long_functions
 from .values import TYPES
 
 _SPARED, _SPARED_IN_LOOPS = 500, 5000  # characters of text: where fewer are spared, pieces stay as they are
-_PARAMETERS = 10  # of a function at most
+_PARAMETERS = 16  # of a function at most
 _LINES = 60  # of a piece at most
 _SHORT = 150  # characters: shorter assignments take no more time than a call
 
 _TYPE = rf"(?:(?:static|const|_Alignas\(64\)) )*({'|'.join(TYPES.values())}) "
-_DECLARATION = re.compile(rf"(?:for \()?{_TYPE}(\*const |\*)?(\w+)(\[\d+\])?(?: = |;)")
-_DECLARED = re.compile(rf"\b{_TYPE}(?:\*const |\*)?(\w+(?: = \w+(?:, \w+ = \w+)*;)?)")  # with further ones after it
+_DECLARATION = re.compile(rf"\b{_TYPE}(?=\w|\*const \w|\*\w)([^;{{}}]*)")
+_DECLARATOR = re.compile(r"\s*(\*const |\*)?(\w+)(\[[^\]]*\])?")
 _NAME = re.compile(r"(?<![\w.>])[A-Za-z_]\w*\b(?!\()")
 _ELEMENT = re.compile(r"(?:for \(int64_t i = 0; i < \d+; i\+\+\) )?(\w+)\[[^\[\]]*\] = ")
+_CALL = re.compile(r"\w+(?=\()")
 _SIMD = '_Pragma("omp simd")'
 _KEYWORDS = {"for", "if", "else", "const", "static", "_Alignas", *TYPES.values()}
 _LOOP = re.compile(r"for \([^;]*;[^;]*;[^)]*\)")
 _ASSIGNMENT = re.compile(r"(?:^|[;{}]) *([^;{}=\n]*) [-+]?=(?: |$)", re.MULTILINE)
-_TARGET = re.compile(r"(?:\((\w+) \+ \d+\)|(\w+))(?:\[.*\])?")
+_TARGET = re.compile(r"(?:\((?:\(\w+ \*\)\(?)?(\w+)(?: \+ \d+)?\)*|(\w+))(?:\[.*\])?")
 # What leaves the function, or may change more than can be seen.
 _LEAVES = re.compile(r"\b(?:return|break|continue|status|s|f|part)\b|[&\"]|--|[*/|^%]=|\b(?:product\d+\(|tile_|mem)")
 _HIDES = re.compile(r"\b(?:SEPARATE_LANES|EACH)_")  # macros that read no_bits (csrc/kernels/rows.h)
@@ -51,6 +57,19 @@ class _Piece(NamedTuple):
     last: int
     function: str
     arguments: list[str]
+    is_long: bool  # whether it is a loop that calls functions of vecmath.h
+
+
+@functools.cache
+def _long_functions() -> set[str]:
+    """The functions of csrc/kernels/rows.h that have those of vecmath.h in them."""
+    found = set[str]()
+    for name, row in _core.ROWS.items():
+        slopes = ["_vjp"] if row["arity"] == 1 else ["_da", "_db"]
+        for ending, text in zip(["", *slopes], [row["definition"], *row["derivatives"]]):
+            if calls_long_functions(text):
+                found |= {f"{name}{ending}_f32", f"{name}{ending}_f64"}
+    return found
 
 
 def shared(lines: list[str], top: list[str]) -> tuple[list[str], list[str]]:
@@ -83,21 +102,33 @@ def shared(lines: list[str], top: list[str]) -> tuple[list[str], list[str]]:
 
 def _is_worth_it(piece: _Piece, count: int, in_loop: bool) -> bool:
     """Whether so much text is spared that the time of the calls, which counts in loops, does not matter."""
-    return (count - 1) * len(piece.function) >= (_SPARED_IN_LOOPS if in_loop else _SPARED)
+    return piece.is_long or (count - 1) * len(piece.function) >= (_SPARED_IN_LOOPS if in_loop else _SPARED)
 
 
 def _indent(line: str) -> int:
     return len(line) - len(line.lstrip())
 
 
+def _declared(text: str) -> Iterator[tuple[str, _Kind]]:
+    """The variables that a text declares. An initial value may have commas within parentheses."""
+    for found in _DECLARATION.finditer(text):
+        depth, start = 0, 0
+        declarators = found[2] + ","
+        for i, letter in enumerate(declarators):
+            depth += (letter in "([") - (letter in ")]")
+            if depth < 0:
+                break
+            if letter == "," and not depth:
+                if made := _DECLARATOR.match(declarators, start):
+                    yield made[2], _Kind(found[1], bool(made[1] or made[3]), bool(made[3]))
+                start = i + 1
+
+
 def _kinds(lines: list[str]) -> dict[str, _Kind | None]:
     """How the variables of a text are declared; None: in several ways."""
     kinds: dict[str, _Kind | None] = {}
     for line in lines:
-        found = _DECLARATION.match(line.lstrip())
-        if found:
-            kind, pointer, name, array = found.groups()
-            made = _Kind(kind, bool(pointer or array), bool(array))
+        for name, made in _declared(line):
             kinds[name] = made if kinds.get(name, made) == made else None
     return kinds
 
@@ -139,7 +170,7 @@ def _as_function(lines: list[str], first: int, last: int, kinds: dict[str, _Kind
     plain = body.replace(_SIMD, "")
     if ("for (" not in body and len(body) < _SHORT) or _LEAVES.search(plain):
         return None
-    within = [name for found in _DECLARED.finditer(plain) for name in _NAME.findall(found[2])]
+    within = [name for name, _ in _declared(plain)]
     names = [name for name in dict.fromkeys(_NAME.findall(plain)) if not name.isupper()]  # macros are
     names = [name for name in names if not (name in within or name in _KEYWORDS)]
     written = _written(plain, within)
@@ -161,7 +192,8 @@ def _as_function(lines: list[str], first: int, last: int, kinds: dict[str, _Kind
     if _HIDES.search(body):
         body = f"    const uint64_t no_bits = NO_BITS;\n{body}"
     head = f"static __attribute__((noinline)) void piece({', '.join(parameters)})"
-    return _Piece(first, last, f"{head}\n{{\n{body}\n}}\n\n", arguments)
+    is_long = "{\n" in body and not _long_functions().isdisjoint(_CALL.findall(body))
+    return _Piece(first, last, f"{head}\n{{\n{body}\n}}\n\n", arguments, is_long)
 
 
 def _written(body: str, within: list[str]) -> set[str] | None:
@@ -171,6 +203,6 @@ def _written(body: str, within: list[str]) -> set[str] | None:
         found = _TARGET.fullmatch(target)
         if found:
             written.add(found[1] or found[2])
-        elif not _DECLARED.match(target):
+        elif not _DECLARATION.match(target):
             return None
     return written.difference(within)

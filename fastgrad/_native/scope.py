@@ -6,6 +6,7 @@ else is where the interpreter has it: in the arena, in inputs and outputs.
 
 from __future__ import annotations
 
+import functools
 import math
 import re
 from collections import Counter
@@ -15,6 +16,7 @@ import numpy as np
 
 from .. import _core
 from .._core import Program
+from .compiler import include_directory
 from .description import Buffer, Description, Step
 from .limits import CONSTANT_BYTES
 from .values import Value, c_type, declaration, literal, suffix
@@ -22,7 +24,13 @@ from .values import Value, c_type, declaration, literal, suffix
 LOCAL_BYTES = 2048  # larger values of a program are in the arena
 STACK_BYTES = 1 << 16  # all local variables of a program take no more
 ALIGN = 64  # results of a loop or branch are at multiples of this, and further apart (room in control_flow.c)
-INLINED = 8  # a function of vecmath.h that more statements call than this is not made part of each
+INLINED = 8  # a function of vecmath.h that more statements call than this is not made part of each, nor a very long one
+
+
+@functools.cache
+def very_long() -> set[str]:
+    """The rows whose functions are marked as such in csrc/kernels/vecmath.h."""
+    return set(re.findall(r"#define VM_LONG_(\w+)", (include_directory() / "kernels" / "vecmath.h").read_text()))
 
 
 class Unwritten(Exception):
@@ -271,7 +279,9 @@ class Scope:
         b = self.description.buffer(step.y)
         unary, by = _core.ROWS[step.name]["arity"] == 1, step.by_input
         name = f"{step.name}{'' if by is None else '_vjp' if unary else ('_da', '_db')[by]}_{suffix(b.dtype)}"
-        if b.size > 1 or in_lanes or not self.calls(step) or self.statements[step.op] <= INLINED:
+        if b.size > 1 or in_lanes or not self.calls(step):
+            return name
+        if self.statements[step.op] <= INLINED and step.name not in very_long():
             return name
         kind = c_type(b.dtype)
         letters = ("x" if unary else "ab") + ("" if by is None else "yg")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -15,10 +16,12 @@ TYPES = {
 }  # fmt: skip
 
 
+@functools.cache
 def c_type(dtype: np.dtype) -> str:
     return TYPES[dtype.name]
 
 
+@functools.cache
 def suffix(dtype: np.dtype) -> str:
     """What the names of functions for this dtype end with (csrc/kernels/rows.h)."""
     return {"float32": "f32", "float64": "f64"}[dtype.name]
