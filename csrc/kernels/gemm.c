@@ -558,7 +558,7 @@ static void NAME(gemm)(int ta, int tb, int64_t m, int64_t n, int64_t k, const vo
             for (int64_t from = 0; from < n; from += width) {
                 const int64_t kp = LESSER(depth, k - p), vectors = QUOTIENT_UP(LESSER(width, n - from), W);
                 const int add = beta || p > 0;
-                /* Where rows end within a vector, the last vectors may begin earlier, and write some again. */
+                /* Where rows end within a vector, the last vectors may begin earlier, and write some elements again. */
                 const int again = !MASKED && !add && c_col == 1 && n >= vectors * W && n - from < vectors * W;
                 const int64_t j = again ? n - vectors * W : from, columns = LESSER(width, n - j);
                 const int last = (int)(columns - (vectors - 1) * W), ragged = last < W && !MASKED;

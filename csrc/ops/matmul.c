@@ -143,8 +143,8 @@ static void product_range(void *context, int64_t from, int64_t to)
     const shared_product *s = context;
     int64_t itemsize = (int64_t)fg_itemsize(s->dtype);
     fg_gemm_within(s->dtype, FG_GEMM_TILES, s->ta, s->tb, to - from, s->n, s->k,
-                   s->a + from * (s->ta ? 1 : s->k) * itemsize, s->ta ? s->m : s->k, s->b, s->tb ? s->k : s->n,
-                   s->beta, s->c + from * s->n * itemsize, s->n);
+                   s->a + from * (s->ta ? 1 : s->k) * itemsize, s->ta ? s->m : s->k, s->b, s->tb ? s->k : s->n, s->beta,
+                   s->c + from * s->n * itemsize, s->n);
 }
 
 /* In a program there may be a third operand (simplify.c): the elements that y holds already, to which the product is
@@ -161,9 +161,8 @@ int fg_matmul_run(const fg_call *c, fg_array *y)
         return y->shape->size == 0 ? FG_OK : run_stacks(c, y, by, m, n, k);
     if (by == FG_GEMM_TILES && (double)m * (double)n * (double)k >= SHARED_MULTIPLICATIONS) {
         int64_t rows = (SHARED_PART / (n * k) + SHARED_ROWS) / SHARED_ROWS * SHARED_ROWS;
-        fg_threads_range(
-            m, rows, product_range,
-            &(shared_product){y->dtype, ta, tb, c->n_in == 3, m, n, k, a->data, b->data, y->data});
+        fg_threads_range(m, rows, product_range,
+                         &(shared_product){y->dtype, ta, tb, c->n_in == 3, m, n, k, a->data, b->data, y->data});
         return FG_OK;
     }
     fg_gemm(y->dtype, by, ta, tb, m, n, k, a->data, ta ? m : k, b->data, c->n_in == 3, y->data);

@@ -268,7 +268,7 @@ static void join(const fg_program *p, const step *s, group *g)
             g->mine[p->buffer[s->in[i]].root] = g->number;
 }
 
-/* What a reduction reduces: all elements, rows or columns, and the length of the rows; or RUN, where it is none of these. */
+/* What a reduction reduces: all elements, rows or columns, and the length of the rows; or RUN: none of these. */
 static kind kind_of_axes(const fg_program *p, const step *s, int64_t *width)
 {
     const fg_shape *x = shape_at(p, s->in[0]);
@@ -313,9 +313,9 @@ static kind kind_of_reduction(const fg_program *p, const step *s, const group *g
         reads_any(p, s, g->passed, g->number) || reads_across(p, s, first, g))
         return RUN;
     kind found = kind_of_any_reduction(p, s, width);
-    return first->width ? (first->width == *width ? found : RUN)
-           : can_have_rows(p, first, g->end - g->start, *width) ? found
-                                                                : RUN;
+    if (first->width ? first->width != *width : !can_have_rows(p, first, g->end - g->start, *width))
+        return RUN;
+    return found;
 }
 
 /* Does a group start at step k, which reduces rows? It does if a later flat step reads the same elements, as that of a

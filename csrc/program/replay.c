@@ -313,9 +313,9 @@ static void run_blocks(const sweep *g, int64_t at, int64_t n, char *const *sums)
         run_block(g, at + from, n - from < block ? n - from : block, sums, from == 0);
 }
 
-/* The same for a group with sums, or extremes of columns. Blocks, and the order in which partial sums are added, are those of the kernels that
- * sum whole rows and columns, so that the bits are the same. The recursion is no deeper than the logarithm of n; each
- * level has partial sums of its own in `scratch`. */
+/* The same for a group with sums, or extremes of columns. Blocks, and the order in which partial sums are added, are
+ * those of the kernels that sum whole rows and columns, so that the bits are the same. The recursion is no deeper than
+ * the logarithm of n; each level has partial sums of its own in `scratch`. */
 static void run_halves(const sweep *g, int64_t at, int64_t n, char *const *sums, char *scratch)
 {
     const step *plan = g->plan;
@@ -334,7 +334,7 @@ static void run_halves(const sweep *g, int64_t at, int64_t n, char *const *sums,
     run_halves(g, at + half, n - half, upper, scratch);
     for (int j = 0, i = 0; j < plan->group; j++)
         if (partial_bytes(plan, &plan[j])) {
-            part_of(&plan[j])(1, 1, g->width, g->width, upper[i], sums[i]);
+            part_of (&plan[j])(1, 1, g->width, g->width, upper[i], sums[i]);
             i++;
         }
 }
@@ -462,7 +462,7 @@ static void add_parts(const shared_group *g)
             find_sums(g, k + apart, upper);
             for (int j = 0, i = 0; j < plan->group; j++)
                 if (partial_bytes(plan, &plan[j])) {
-                    part_of(&plan[j])(1, 1, plan->width, plan->width, upper[i], lower[i]);
+                    part_of (&plan[j])(1, 1, plan->width, plan->width, upper[i], lower[i]);
                     i++;
                 }
         }

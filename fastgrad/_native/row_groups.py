@@ -231,7 +231,9 @@ class _Group:
         self._write_blocks("part.from", "part.to", rows, stored)
         for k in self.columns:
             y, x = self.steps[k].y, self.steps[k].operands[0]
-            text.line(f"{self._part(k)}(at > part.from, count, {self.width}, {self.width}, {self._address(x)}, sum{y});")
+            text.line(
+                f"{self._part(k)}(at > part.from, count, {self.width}, {self.width}, {self._address(x)}, sum{y});"
+            )
         text.close()
         text.open("for (; is_upper(&part); part.depth--) {")
         for k in self.columns:
