@@ -16,6 +16,7 @@ enum {
     STRIP = 256,            /* bytes of a row of x within a tile */
     TILE_ROWS = 64,         /* rows of x within a tile, so that it stays in the first cache */
     NEAR = 1 << 17,         /* bytes that stay in the second cache */
+    SHORT = 64,             /* bytes of a row that is copied without a call */
     LEAST = 8,              /* shorter rows or columns are copied by copy_tiled */
 };
 static const int64_t STREAMED_FROM = 4 << 20; /* bytes: less than that may still be in a cache when it is read next */
@@ -134,6 +135,37 @@ static void copy_plane(int64_t rows, int64_t cols, size_t itemsize, void *y, int
     }
 }
 
+/* Copy rows of few bytes without a call for each: how many, the compiler knows. */
+#define COPY_SHORT(BYTES)                                          \
+    for (int64_t k = 0; k < planes; k++, y += y_step, x += x_step) \
+        for (int64_t i = 0; i < rows; i++)                         \
+            memcpy(y + i * y_row, x + i * x_row, BYTES);
+
+static void copy_short(int64_t planes, int64_t y_step, int64_t x_step, int64_t rows, int64_t y_row, int64_t x_row,
+                       int64_t bytes, char *y, const char *x)
+{
+    switch (bytes) {
+    case 4:
+        COPY_SHORT(4) break;
+    case 8:
+        COPY_SHORT(8) break;
+    case 16:
+        COPY_SHORT(16) break;
+    case 24:
+        COPY_SHORT(24) break;
+    case 32:
+        COPY_SHORT(32) break;
+    case 40:
+        COPY_SHORT(40) break;
+    case 48:
+        COPY_SHORT(48) break;
+    case 64:
+        COPY_SHORT(64) break;
+    default:
+        COPY_SHORT((size_t)bytes) break;
+    }
+}
+
 /* Copy a plane tile by tile, so that both memories stay in cache where rows of one are columns of the other. */
 static void copy_tiled(int64_t rows, int64_t cols, size_t itemsize, char *y, int64_t yr, int64_t yc, const char *x,
                        int64_t xr, int64_t xc)
@@ -236,14 +268,19 @@ void fg_copy_strided(int ndim, const int64_t *dim, size_t itemsize, void *y, con
     int streamed = found && is_streamed(a.n, d, itemsize, y, ys);
     char *to = y;
     const char *from = x;
-    for (;;) {
-        if (!transposed)
+    int64_t bytes = (int64_t)itemsize;
+    int is_short = ys[c] == 1 && xs[c] == 1 && d[c] * bytes <= SHORT, p = is_short && r ? r - 1 : r;
+    for (;;) {                                  /* over the axes before p, which are copied one by one */
+        if (is_short)
+            copy_short(p < r ? d[p] : 1, ys[p] * bytes, xs[p] * bytes, d[r], ys[r] * bytes, xs[r] * bytes, d[c] * bytes,
+                       to, from);
+        else if (!transposed)
             copy_tiled(d[r], d[c], itemsize, to, ys[r], ys[c], from, xs[r], xs[c]);
         else if (itemsize == 4)
             transpose_uint32_t(d[r], d[c], (uint32_t *)to, ys[r], (const uint32_t *)from, xs[c], streamed);
         else
             transpose_uint64_t(d[r], d[c], (uint64_t *)to, ys[r], (const uint64_t *)from, xs[c], streamed);
-        int i = r - 1;
+        int i = p - 1;
         for (; i >= 0; i--) {
             to += ys[i] * (int64_t)itemsize;
             from += xs[i] * (int64_t)itemsize;
