@@ -1,7 +1,8 @@
 /* strided_copy.c: copies of elements between two strided memories, as slices, broadcasts and transposes make them.
  *
  * Where rows of one memory are columns of the other, lines of the cache would be read or written many times over. So a
- * plane is copied tile by tile, and a plane of 4- or 8-byte elements by small squares that are transposed in registers.
+ * plane is copied tile by tile, and a plane of 4- or 8-byte elements by small squares that are transposed in registers;
+ * rows of few bytes, which are in one piece in both memories, without a call for each.
  */
 #include "fastgrad.h"
 
@@ -17,7 +18,9 @@ enum {
     TILE_ROWS = 64,         /* rows of x within a tile, so that it stays in the first cache */
     NEAR = 1 << 17,         /* bytes that stay in the second cache */
     SHORT = 64,             /* bytes of a row that is copied without a call */
-    LEAST = 8,              /* shorter rows or columns are copied by copy_tiled */
+    FEW = 16,               /* columns of y so few that a row is written at once */
+    LEAST = 8,              /* shorter columns, and rows of fewer than LEAST_ROW elements, are copied by copy_tiled */
+    LEAST_ROW = 4,
 };
 static const int64_t STREAMED_FROM = 4 << 20; /* bytes: less than that may still be in a cache when it is read next */
 
@@ -83,10 +86,30 @@ static void put(char *y, const char *x, size_t bytes, int streamed)
             for (int64_t i = 0; i < rows; i++)                                                                       \
                 y[i * yr + j] = x[j * xr + i];                                                                       \
     }                                                                                                                \
+    /* The same for few columns: the rows of y in turn, so that each line of the cache is written once. */           \
+    static void narrow_##T(int64_t rows, int64_t cols, T *y, int64_t yr, const T *x, int64_t xr)                     \
+    {                                                                                                                \
+        enum { LANES = SQUARE / sizeof(T) };                                                                         \
+        int64_t i = 0, whole = cols - cols % LANES;                                                                  \
+        for (; i + LANES <= rows; i += LANES) {                                                                      \
+            for (int64_t j = 0; j < whole; j += LANES)                                                               \
+                square_##T(y + i * yr + j, yr, x + j * xr + i, xr);                                                  \
+            for (int64_t j = whole; j < cols; j++)                                                                   \
+                for (int64_t k = i; k < i + LANES; k++)                                                              \
+                    y[k * yr + j] = x[j * xr + k];                                                                   \
+        }                                                                                                            \
+        for (; i < rows; i++)                                                                                        \
+            for (int64_t j = 0; j < cols; j++)                                                                       \
+                y[i * yr + j] = x[j * xr + i];                                                                       \
+    }                                                                                                                \
     static void transpose_##T(int64_t rows, int64_t cols, T *y, int64_t yr, const T *x, int64_t xr, int streamed)    \
     {                                                                                                                \
         enum { WIDTH = STRIP / sizeof(T) };                                                                          \
         _Alignas(64) T tile[WIDTH * TILE_ROWS];                                                                      \
+        if (cols <= FEW && rows > TILE_ROWS) {                                                                       \
+            narrow_##T(rows, cols, y, yr, x, xr);                                                                    \
+            return;                                                                                                  \
+        }                                                                                                            \
         if ((rows <= WIDTH && cols <= TILE_ROWS) ||                                                                  \
             (rows * cols * (int64_t)sizeof(T) <= NEAR && yr * (int64_t)sizeof(T) % STRIP)) {                         \
             small_##T(rows, cols, y, yr, x, xr);                                                                     \
@@ -245,7 +268,7 @@ static int merge_axes(axes *a, int ndim, const int64_t *dim, const int64_t *y_st
 static int find_transposed_plane(axes *a)
 {
     int r = a->n - 2, c = a->n - 1, k = r;
-    if (a->ys[c] != 1 || a->xs[c] == 1 || a->d[c] < LEAST)
+    if (a->ys[c] != 1 || a->xs[c] == 1 || a->d[c] < LEAST_ROW)
         return 0;
     while (k >= 0 && !(a->xs[k] == 1 && a->d[k] >= LEAST))
         k--;
