@@ -1,7 +1,8 @@
 /* strided_copy.c: copies of elements between two strided memories, as slices, broadcasts and transposes make them.
  *
  * Where rows of one memory are columns of the other, lines of the cache would be read or written many times over. So a
- * plane is copied tile by tile, and a plane of 4- or 8-byte elements by small squares that are transposed in registers.
+ * plane is copied tile by tile, and a plane of 4- or 8-byte elements by small squares that are transposed in registers;
+ * rows of few bytes, which are in one piece in both memories, without a call for each.
  */
 #include "fastgrad.h"
 
@@ -16,7 +17,10 @@ enum {
     STRIP = 256,            /* bytes of a row of x within a tile */
     TILE_ROWS = 64,         /* rows of x within a tile, so that it stays in the first cache */
     NEAR = 1 << 17,         /* bytes that stay in the second cache */
-    LEAST = 8,              /* shorter rows or columns are copied by copy_tiled */
+    SHORT = 64,             /* bytes of a row that is copied without a call */
+    FEW = 16,               /* columns of y so few that a row is written at once */
+    LEAST = 8,              /* shorter columns, and rows of fewer than LEAST_ROW elements, are copied by copy_tiled */
+    LEAST_ROW = 4,
 };
 static const int64_t STREAMED_FROM = 4 << 20; /* bytes: less than that may still be in a cache when it is read next */
 
@@ -82,10 +86,30 @@ static void put(char *y, const char *x, size_t bytes, int streamed)
             for (int64_t i = 0; i < rows; i++)                                                                       \
                 y[i * yr + j] = x[j * xr + i];                                                                       \
     }                                                                                                                \
+    /* The same for few columns: the rows of y in turn, so that each line of the cache is written once. */           \
+    static void narrow_##T(int64_t rows, int64_t cols, T *y, int64_t yr, const T *x, int64_t xr)                     \
+    {                                                                                                                \
+        enum { LANES = SQUARE / sizeof(T) };                                                                         \
+        int64_t i = 0, whole = cols - cols % LANES;                                                                  \
+        for (; i + LANES <= rows; i += LANES) {                                                                      \
+            for (int64_t j = 0; j < whole; j += LANES)                                                               \
+                square_##T(y + i * yr + j, yr, x + j * xr + i, xr);                                                  \
+            for (int64_t j = whole; j < cols; j++)                                                                   \
+                for (int64_t k = i; k < i + LANES; k++)                                                              \
+                    y[k * yr + j] = x[j * xr + k];                                                                   \
+        }                                                                                                            \
+        for (; i < rows; i++)                                                                                        \
+            for (int64_t j = 0; j < cols; j++)                                                                       \
+                y[i * yr + j] = x[j * xr + i];                                                                       \
+    }                                                                                                                \
     static void transpose_##T(int64_t rows, int64_t cols, T *y, int64_t yr, const T *x, int64_t xr, int streamed)    \
     {                                                                                                                \
         enum { WIDTH = STRIP / sizeof(T) };                                                                          \
         _Alignas(64) T tile[WIDTH * TILE_ROWS];                                                                      \
+        if (cols <= FEW && rows > TILE_ROWS) {                                                                       \
+            narrow_##T(rows, cols, y, yr, x, xr);                                                                    \
+            return;                                                                                                  \
+        }                                                                                                            \
         if ((rows <= WIDTH && cols <= TILE_ROWS) ||                                                                  \
             (rows * cols * (int64_t)sizeof(T) <= NEAR && yr * (int64_t)sizeof(T) % STRIP)) {                         \
             small_##T(rows, cols, y, yr, x, xr);                                                                     \
@@ -131,6 +155,37 @@ static void copy_plane(int64_t rows, int64_t cols, size_t itemsize, void *y, int
         COPY_ROWS(uint32_t) break;
     default:
         COPY_ROWS(uint64_t) break;
+    }
+}
+
+/* Copy rows of few bytes without a call for each: how many, the compiler knows. */
+#define COPY_SHORT(BYTES)                                          \
+    for (int64_t k = 0; k < planes; k++, y += y_step, x += x_step) \
+        for (int64_t i = 0; i < rows; i++)                         \
+            memcpy(y + i * y_row, x + i * x_row, BYTES);
+
+static void copy_short(int64_t planes, int64_t y_step, int64_t x_step, int64_t rows, int64_t y_row, int64_t x_row,
+                       int64_t bytes, char *y, const char *x)
+{
+    switch (bytes) {
+    case 4:
+        COPY_SHORT(4) break;
+    case 8:
+        COPY_SHORT(8) break;
+    case 16:
+        COPY_SHORT(16) break;
+    case 24:
+        COPY_SHORT(24) break;
+    case 32:
+        COPY_SHORT(32) break;
+    case 40:
+        COPY_SHORT(40) break;
+    case 48:
+        COPY_SHORT(48) break;
+    case 64:
+        COPY_SHORT(64) break;
+    default:
+        COPY_SHORT((size_t)bytes) break;
     }
 }
 
@@ -213,7 +268,7 @@ static int merge_axes(axes *a, int ndim, const int64_t *dim, const int64_t *y_st
 static int find_transposed_plane(axes *a)
 {
     int r = a->n - 2, c = a->n - 1, k = r;
-    if (a->ys[c] != 1 || a->xs[c] == 1 || a->d[c] < LEAST)
+    if (a->ys[c] != 1 || a->xs[c] == 1 || a->d[c] < LEAST_ROW)
         return 0;
     while (k >= 0 && !(a->xs[k] == 1 && a->d[k] >= LEAST))
         k--;
@@ -236,14 +291,19 @@ void fg_copy_strided(int ndim, const int64_t *dim, size_t itemsize, void *y, con
     int streamed = found && is_streamed(a.n, d, itemsize, y, ys);
     char *to = y;
     const char *from = x;
-    for (;;) {
-        if (!transposed)
+    int64_t bytes = (int64_t)itemsize;
+    int is_short = ys[c] == 1 && xs[c] == 1 && d[c] * bytes <= SHORT, p = is_short && r ? r - 1 : r;
+    for (;;) {                                  /* over the axes before p, which are copied one by one */
+        if (is_short)
+            copy_short(p < r ? d[p] : 1, ys[p] * bytes, xs[p] * bytes, d[r], ys[r] * bytes, xs[r] * bytes, d[c] * bytes,
+                       to, from);
+        else if (!transposed)
             copy_tiled(d[r], d[c], itemsize, to, ys[r], ys[c], from, xs[r], xs[c]);
         else if (itemsize == 4)
             transpose_uint32_t(d[r], d[c], (uint32_t *)to, ys[r], (const uint32_t *)from, xs[c], streamed);
         else
             transpose_uint64_t(d[r], d[c], (uint64_t *)to, ys[r], (const uint64_t *)from, xs[c], streamed);
-        int i = r - 1;
+        int i = p - 1;
         for (; i >= 0; i--) {
             to += ys[i] * (int64_t)itemsize;
             from += xs[i] * (int64_t)itemsize;

@@ -161,6 +161,31 @@ int64_t fg_take_rows(size_t bytes, int64_t length, const int64_t *index, int64_t
 }
 #undef TAKE
 
+#define TAKE_STACK(BYTES)                                         \
+    for (; stack; stack--, from += (size_t)length * (BYTES))      \
+        for (int64_t k = 0; k < n; k++, to += (BYTES))            \
+            memcpy(to, from + (size_t)index[k] * (BYTES), BYTES); \
+    return;
+
+void fg_take_stack(size_t bytes, int64_t stack, int64_t length, const int64_t *index, int64_t n, const void *x, void *y)
+{
+    const char *from = x;
+    char *to = y;
+    switch (bytes) {
+    case 4:
+        TAKE_STACK(4)
+    case 8:
+        TAKE_STACK(8)
+    case 16:
+        TAKE_STACK(16)
+    case 24:
+        TAKE_STACK(24)
+    default:
+        TAKE_STACK(bytes)
+    }
+}
+#undef TAKE_STACK
+
 /* Elements first to end of row i, counted from the end if it is negative. */
 static char *take_part(size_t itemsize, int64_t inner, int64_t length, int64_t i, int64_t first, int64_t end,
                        const char *x, char *y)

@@ -48,6 +48,21 @@ static int index_in_range(int64_t *index, int64_t at, int64_t length)
     return FG_OK;
 }
 
+/* An index of few elements that serves many arrays is checked once: `known` gets its numbers from 0 on. */
+enum { KNOWN = 256 };
+
+static int is_short_index(const gather *s) { return s->stack == 1 && s->outer > 1 && s->count <= KNOWN; }
+
+static int find_known(const gather *s, const int64_t *index, int64_t *known)
+{
+    int status = FG_OK;
+    for (int64_t k = 0; k < s->count && !status; k++) {
+        known[k] = index[k];
+        status = index_in_range(&known[k], k, s->length);
+    }
+    return status;
+}
+
 int fg_take_shape(const fg_call *c, fg_shape **shape, int *dtype)
 {
     (void)dtype;
@@ -97,6 +112,13 @@ int fg_take_run(const fg_call *c, fg_array *y)
         if (!t.is_out_of_range)
             return FG_OK;
     }                                           /* else what follows finds the first one and tells it */
+    int64_t known[KNOWN];
+    if (is_short_index(&s)) {
+        int status = find_known(&s, index, known);
+        if (!status)
+            fg_take_stack(bytes, s.outer, s.length, known, s.count, x->data, to);
+        return status;
+    }
     for (int64_t o = 0; o < s.stack * s.outer; o++) {
         if (o && o % s.outer == 0)
             index += s.count;
@@ -332,6 +354,19 @@ static int add_with_frequent(const frequent *f, int n, const gather *s, const in
     return FG_OK;
 }
 
+/* Add the elements of a stack of arrays g to those of a stack y that a checked index names, in its order. */
+#define ADD_STACK(T)                                                                         \
+    static void add_stack_##T(const gather *s, const int64_t *known, const void *g, void *y) \
+    {                                                                                        \
+        const T *term = g;                                                                   \
+        T *sum = y;                                                                          \
+        for (int64_t o = 0; o < s->outer; o++, term += s->count, sum += s->length)           \
+            for (int64_t k = 0; k < s->count; k++)                                           \
+                sum[known[k]] += term[k];                                                    \
+    }
+ADD_STACK(float)
+ADD_STACK(double)
+
 /* Add all rows of g into y, which holds nothing. */
 static int add_all(int dtype, const gather *s, const int64_t *index, const char *g, char *y)
 {
@@ -388,6 +423,13 @@ int fg_untake_run(const fg_call *c, fg_array *y)
             return FG_OK;
     }                                           /* else what follows finds the first one and tells it */
     memset(y->data, 0, (size_t)y->shape->size * fg_itemsize(y->dtype));
+    int64_t known[KNOWN];
+    if (s.inner == 1 && is_short_index(&s)) {
+        int status = find_known(&s, index, known);
+        if (!status)
+            (y->dtype == FG_FLOAT32 ? add_stack_float : add_stack_double)(&s, known, c->in[0].array->data, y->data);
+        return status;
+    }
     for (int64_t o = 0; o < s.stack * s.outer; o++) {
         if (o && o % s.outer == 0)
             index += s.count;

@@ -1,8 +1,9 @@
 """``x[key]`` and ``take``: NumPy's indexing, in terms of the core's slice and gather.
 
 Basic indexing, by integers, slices, None and Ellipsis, is one slice and a reshape. Advanced indexing, by integer and
-boolean arrays, is a gather along one axis. NumPy itself resolves the rare kinds of keys, so that all that it accepts
-are accepted. Integer tensors that are known only at each replay are turned into indices along one axis by operations.
+boolean arrays, is a gather along one axis: that which a single array names, else that of all elements. NumPy itself
+resolves the rare kinds of keys, so that all that it accepts are accepted. Integer tensors that are known only at each
+replay are turned into indices along one axis by operations.
 """
 
 from __future__ import annotations
@@ -44,6 +45,8 @@ def getitem(x: Tensor, key: Any) -> Tensor:
         return _by_tensors(x, [np.bool_(k) if isinstance(k, bool) else k for k in keys])
     if all(k is None or k is Ellipsis or isinstance(k, slice) or _is_integer(k) for k in keys):
         return basic(x, keys)
+    if _names_one_axis(x, keys):
+        return _by_tensors(x, keys)
     # NumPy applies the key to the elements' numbers, and complains where it does not fit.
     numbers = np.arange(x.size).reshape(x.shape)[tuple(keys)]
     return gathered(reshape(x, -1), asarray(numbers), 0)
@@ -94,6 +97,20 @@ def _plain(key: Any) -> Any:
             f"indexing: expected integers, slices, None, ... or arrays of integers or booleans, got {key!r}"
         )
     return key
+
+
+def _names_one_axis(x: Tensor, keys: list[Any]) -> bool:
+    """Whether there is one array of integers among slices, None and an ellipsis, and all fit x."""
+    places = [i for i, k in enumerate(keys) if isinstance(k, np.ndarray) and k.dtype.kind in "iu"]
+    others = [k for k in keys if k is None or k is Ellipsis or isinstance(k, slice)]
+    named = len(keys) - sum(k is None or k is Ellipsis for k in keys)
+    dots = [i for i, k in enumerate(keys) if k is Ellipsis]
+    if len(places) != 1 or len(others) != len(keys) - 1 or named > x.ndim or len(dots) > 1:
+        return False
+    before = sum(k is not None and k is not Ellipsis for k in keys[: places[0]])
+    axis = x.ndim - named + before if dots and dots[0] < places[0] else before
+    index, length = keys[places[0]], x.shape[axis]
+    return not index.size or bool(-length <= index.min() and index.max() < length)
 
 
 def _by_tensors(x: Tensor, keys: list[Any]) -> Tensor:
