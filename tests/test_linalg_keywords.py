@@ -63,7 +63,9 @@ def test_keywords_that_change_nothing():
 def test_scipys_keywords_are_taken(name):
     """But those of generalized problems, of parts of a spectrum and of LAPACK's drivers."""
     theirs = inspect.signature(getattr(scipy.linalg, name)).parameters
-    left_out = {"b", "overwrite_b", "type", "subset_by_index", "subset_by_value", "driver"} if name == "eigvalsh" else set()
+    left_out = (
+        {"b", "overwrite_b", "type", "subset_by_index", "subset_by_value", "driver"} if name == "eigvalsh" else set()
+    )
     assert theirs.keys() - left_out <= inspect.signature(getattr(fg.linalg, name)).parameters.keys()
 
 

@@ -340,7 +340,9 @@ VM_INLINE double vm_betaln_usual(double first, double second) {
     vm_dd lb = vm_log_dd(both ? q / (1 + q) : d), t = vm_two_product(a, lb.hi);
     double mixed = (ga + l + (a - (a + (d - 0.5)) * lq)) - t.hi + (tails - (t.lo + a * lb.lo));
     double large = (a - 0.5) * lb.hi - d * lq - 0.5 * l + (0x1.d67f1c864beb5p-1 + (vm_stirling(both ? a : 8) + tails));
-    return sum == INFINITY ? -sum : both ? large : mixed;
+    double y = both ? large : mixed;
+    y = ((a == 1) & (b == 1)) ? 0 : y; /* exactly */
+    return sum == INFINITY ? -sum : y;
 }
 
 VM_INLINE double vm_betaln_f64(double first, double second) {

@@ -37,6 +37,7 @@ from .._core import (
     normal_axes,
     rel_entr,
     rgamma,
+    stirling_error,
     where,
     xlog1py,
     xlogy,
@@ -53,7 +54,7 @@ __all__ = [
     "beta", "betaln", "binom", "digamma", "entr", "erf", "erfc", "erfcinv", "erfcx", "erfinv", "expit", "gamma",
     "gammaln", "gammasgn", "i0", "i0e", "i1", "i1e", "j0", "j1", "kl_div", "log1mexp", "log_binom", "log_expit",
     "log_ndtr", "log_softmax", "logit", "logsumexp", "multigammaln", "ndtr", "ndtri", "polygamma", "psi", "rel_entr",
-    "rgamma", "sinc", "softmax", "xlog1py", "xlogy",
+    "rgamma", "sinc", "softmax", "stirling_error", "xlog1py", "xlogy",
 ]  # fmt: skip
 
 psi, expit, log_expit = digamma, _core.sigmoid, _core.log_sigmoid
@@ -163,7 +164,8 @@ def beta(a: TensorLike, b: TensorLike) -> Tensor:
     p, q = where(small, a, 1), where(small, b, 1)
     product = gamma(p) * rgamma(p + q) * gamma(q)  # in an order that does not overflow next to 0
     a, b = where(small, 1, a), where(small, 1, b)
-    y = where(small, product, _core.exp(betaln(a, b)) * (gammasgn(a) * gammasgn(b) * gammasgn(a + b)))
+    logarithm, sign = betaln(a, b), gammasgn(a) * gammasgn(b) * gammasgn(a + b)
+    y = where(small, product, _core.exp(logarithm) * where((sign != sign) & (logarithm == -np.inf), 1, sign))
     return where(at_pole, limit, y)
 
 
@@ -175,8 +177,9 @@ def _beta_at_poles(a: Tensor, b: Tensor) -> Tensor:
     sign = where(is_whole & (_core.remainder(where(is_whole, fixed, 0), 2) == 1), -1.0, 1.0)
     is_finite = is_whole & (fixed > 0)
     y = where(is_finite, _core.exp(betaln(where(is_finite, c, 1), where(is_finite, fixed, 1))), np.inf)
-    none = _core.sqrt(b - fixed) * 0.0  # of which the slope is nan
-    return _core.astype(sign, y.dtype) * y + none + where(is_finite, 0.0, _core.sqrt(a - a.detach()) * 0.0)
+    none = _core.sqrt(where(absolute(fixed) < np.inf, b - fixed, 0.0)) * 0.0  # of which the slope is nan
+    at_infinity = _core.sqrt(where(is_finite, 1.0, where(c < np.inf, a - a.detach(), 0.0))) * 0.0
+    return _core.astype(sign, y.dtype) * y + none + at_infinity
 
 
 def log_binom(n: TensorLike, k: TensorLike) -> Tensor:

@@ -127,8 +127,11 @@ class CountStream(TransformedStream):
         size, _ = fitted("multinomial", size, None, n=n, pvals=np.broadcast_to(0, given.shape[:-1]))
         refuse("multinomial", "n whole and from 0 to 1e15", lambda x: ~_is_count(x), n)
         k, eps = given.shape[-1], float(np.finfo(given.dtype).eps)
-        fits = lambda x: ((x >= 0) & (x <= 1)).all(-1) & (x[..., :-1].sum(-1) <= 1 + k * eps)
         chances = _core.astype(given, np.float64)
+
+        def fits(x: Any) -> Any:
+            return ((x >= 0) & (x <= 1)).all(-1) & (x[..., :-1].sum(-1) <= 1 + k * eps)
+
         refuse("multinomial", "pvals from 0 to 1, the sum of those but the last at most 1", lambda x: ~fits(x), chances)
         p = _core.broadcast_to(chances, (*size, k))[..., :-1]
         trials = where(fits(chances), _in_float64(n, size), -1.0)

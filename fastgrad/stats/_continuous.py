@@ -386,11 +386,19 @@ class F(ByIncompleteFunction, Positive):
 
     def _ppf(self, q: Tensor, dfn: Tensor, dfd: Tensor) -> Tensor:
         a, b = dfn / 2, dfd / 2
-        return b * betaincinv(a, b, q) / (a * betainccinv(b, a, q))
+        return _quotient(b * betaincinv(a, b, q), a * betainccinv(b, a, q))
 
     def _isf(self, q: Tensor, dfn: Tensor, dfd: Tensor) -> Tensor:
         a, b = dfn / 2, dfd / 2
-        return b * betainccinv(a, b, q) / (a * betaincinv(b, a, q))
+        return _quotient(b * betainccinv(a, b, q), a * betaincinv(b, a, q))
+
+
+def _quotient(x: Tensor, y: Tensor) -> Tensor:
+    """x / y, with derivatives by those of logarithms: the square of a tiny y would underflow."""
+    value = (x / y).detach()
+    inside = (x > 0) & (y > 0) & (value < math.inf)
+    log_value = log(where(inside, x, 1.0)) - log(where(inside, y, 1.0))
+    return where(inside, value * exp(log_value - log_value.detach()), x / where(inside, 1.0, y))
 
 
 def _odds(z: Tensor, dfn: Tensor, dfd: Tensor) -> tuple[Tensor, Tensor]:

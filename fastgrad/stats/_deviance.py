@@ -1,8 +1,8 @@
 """Probabilities of counts, and densities of gamma distributions, without the loss of digits that large numbers bring:
 logarithms of powers and of factorials, each as large as k log(k), are not formed.
 
-``mean^k exp(-mean) / k!`` is ``exp(-deviance(k, mean) - stirling_error(k))``. Where it is not small, neither of these is
-large: the first is 0 where k is the mean, the second grows as ``log(k) / 2``. (C. Loader, "Fast and accurate
+``mean^k exp(-mean) / k!`` is ``exp(-deviance(k, mean) - stirling_error(k))``. Where it is not small, neither of these
+is large: the first is 0 where k is the mean, the second grows as ``log(k) / 2``. (C. Loader, "Fast and accurate
 computation of binomial probabilities", 2000.)
 """
 
