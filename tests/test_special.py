@@ -382,3 +382,13 @@ def test_extreme_arguments_of_the_beta_function_and_of_coefficients(dtype):
             np.testing.assert_allclose(y, expected, rtol=100 * np.finfo(dtype).eps, err_msg=name)
     assert np.isinf(special.beta(np.array([-2, 0.5], dtype), np.array([0.5, -1], dtype)).numpy()).all()
     fg.check_grads(special.beta, (np.array([-0.5, -0.4], dtype), np.array([-0.5, 0.3], dtype)), order=1)
+
+
+def test_betaln_has_the_same_bits_among_unusual_arguments():
+    rng = np.random.default_rng(0)
+    a, b = 10.0 ** rng.uniform(-3, 3, (2, 2000))
+    places = np.arange(0, a.size, 100)
+    y = special.betaln(np.insert(a, places, -0.5), np.insert(b, places, 2.0)).numpy()
+    keep = np.insert(np.full(a.size, True), places, False)
+    np.testing.assert_array_equal(y[keep], special.betaln(a, b).numpy())
+    assert special.betaln(1.0, 1.0).item() == 0
