@@ -63,7 +63,7 @@ def factored(name: str, x: Tensor, how: int) -> Tensor:
 
 # ---- Cholesky factors ------------------------------------------------------------------------------------------------
 def cholesky(
-    a: TensorLike, *, upper: bool | None = None, lower: bool | None = None, overwrite_a: bool = False,
+    a: TensorLike, *, upper: bool = False, lower: bool | None = None, overwrite_a: bool = False,
     check_finite: bool = True,
 ) -> Tensor:  # fmt: skip
     """The triangle L with ``a = L @ L.T``, or U with ``a = U.T @ U``, as ``numpy.linalg.cholesky``.
@@ -82,9 +82,9 @@ def cholesky(
     tensor([[2., 0.],
             [1., 2.]])
     """
-    if upper is not None and lower is not None:
+    if upper and lower:
         raise ValueError("cholesky: expected upper or lower, got both")
-    return triangle_of("cholesky", a, bool(upper) if lower is None else not lower)
+    return triangle_of("cholesky", a, upper if lower is None else not lower)
 
 
 def triangle_of(name: str, a: TensorLike, upper: bool) -> Tensor:
