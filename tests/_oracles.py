@@ -78,6 +78,14 @@ def _gammaln(x):
     return (x - mpmath.mpf(1) / 2) * mpmath.log(x) - x + mpmath.log(2 * mpmath.pi) / 2 + 1 / (12 * x)
 
 
+def _stirling_error(x):
+    """With digits for x + 1, of a tiny x, and for the difference, of a large one."""
+    if not x > 0 or mpmath.isinf(x):
+        return x if x >= 0 else mpmath.nan
+    with mpmath.extraprec(abs(mpmath.frexp(x)[1]) + 20):
+        return _gammaln(1 + x) - x * mpmath.log(x) + x
+
+
 def _polygamma(n, x):
     """Of order 1 or 2. For negative x by reflection (DLMF 5.15.6), where mpmath adds as many terms as |x| is large."""
     if x >= 0:
@@ -197,7 +205,7 @@ FUNCTIONS_OF_TEXTS = {
     "erfinv": _erfinv, "erfcinv": _erfcinv, "i0": lambda x: mpmath.besseli(0, x), "i1": lambda x: mpmath.besseli(1, x),
     "i0e": functools.partial(_scaled_bessel, 0),
     "j0": functools.partial(_bessel, 0), "j1": functools.partial(_bessel, 1),
-    "i1e": functools.partial(_scaled_bessel, 1),
+    "i1e": functools.partial(_scaled_bessel, 1), "stirling_error": _stirling_error,
 }  # fmt: skip
 CONSTANTS_OF_TEXTS = {
     "LN_2": lambda: mpmath.ln(2), "LN_10": lambda: mpmath.ln(10), "DEGREES_PER_RADIAN": lambda: 180 / mpmath.pi,
@@ -209,9 +217,11 @@ CONSTANTS_OF_TEXTS = {
     "SELU_SCALE": lambda: mpmath.mpf("1.05070098735548049341933498529"),
     "SELU_ALPHA": lambda: mpmath.mpf("1.67326324235437728481704299167"),
 }  # fmt: skip
-# Definitions with exponentials that may be 0 or infinite, as the same functions of finite arguments without them.
+# Definitions with exponentials that may be 0 or infinite, or sums in which any number of digits is not enough, as the
+# same functions of finite arguments without them.
 WITHOUT_UNDERFLOW = {
     "logaddexp": "maximum(a, b) + log(1 + exp(-absolute(a - b)))", "i0e": "i0e(x)", "i1e": "i1e(x)",
+    "stirling_error": "stirling_error(x)",
 }  # fmt: skip
 DIGITS = (30, 60, 120, 400, 1000)
 

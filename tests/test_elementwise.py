@@ -111,6 +111,7 @@ AT_INFINITY = {
     "erfinv": (np.nan, np.nan), "erfcinv": (np.nan, np.nan), "ndtr": (0, 1), "log_ndtr": (-np.inf, 0),
     "ndtri": (np.nan, np.nan), "logit": (np.nan, np.nan), "log1mexp": (np.nan, 0), "entr": (-np.inf, -np.inf),
     "gammaln": (np.inf, np.inf), "digamma": (np.nan, np.inf), "trigamma": (np.inf, 0), "gamma": (np.nan, np.inf),
+    "stirling_error": (np.nan, np.inf),
     "rgamma": (0, 0), "j0": (0, 0), "j1": (0, 0), "i0": (np.inf, np.inf), "i0e": (0, 0), "i1": (-np.inf, np.inf),
     "i1e": (0, 0),
 }  # fmt: skip

@@ -549,10 +549,21 @@ def test_softmin_of_integers(dtype):
 
 @pytest.mark.parametrize("name", ONE_AXIS)
 def test_softmax_refusals(name):
-    with pytest.raises(ValueError, match=f"^{name}: expected a tensor with axes, got a single number$"):
-        getattr(fg, name)(1.0)
+    with pytest.raises(AxisError, match=f"^{name}: axis 1 does not exist in a tensor of 0 dimensions$"):
+        getattr(fg, name)(1.0, axis=1)
     with pytest.raises(AxisError, match=f"^{name}: axis 3 does not exist in a tensor of 3 dimensions$"):
         getattr(fg, name)(X, axis=3)
+
+
+@pytest.mark.parametrize("axis", [0, -1, None])
+@pytest.mark.parametrize("name", ["softmax", "log_softmax", "logsumexp"])
+def test_a_number_is_a_row_of_one(name, axis):
+    for ours in [getattr(fg.special, name), *[getattr(fg, name)] * (axis is not None or name == "logsumexp")]:
+        f = lambda x, ours=ours: ours(x, axis=axis)
+        x = f(fg.tensor(2.5))
+        assert x.shape == () and x == getattr(scipy.special, name)(np.array(2.5), axis=axis)
+        assert fg.grad(f)(2.5) == fg.compile(fg.grad(f))(2.5) == (name == "logsumexp")
+        assert fg.vmap(f)(np.ones(3)).shape == (3,)
 
 
 @pytest.mark.parametrize("name", ["argmax", "argmin"])

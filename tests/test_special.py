@@ -182,6 +182,26 @@ def test_beta_and_binomial_coefficients():
     np.testing.assert_array_equal(special.gammasgn(x).numpy(), scipy.special.gammasgn(x))
 
 
+def test_beta_of_negative_whole_numbers():
+    """Values are SciPy's: the limits along the negative whole number, with derivatives by that."""
+    whole = np.arange(-5.0, 8.0)
+    a, b = (x.ravel() for x in np.meshgrid(whole, [*whole, -2.5, 0.5, 3.25]))
+    expected = scipy.special.beta(a, b)
+    for f in (special.beta, fg.compile(special.beta), fg.vmap(special.beta)):
+        np.testing.assert_allclose(np.asarray(f(a, b)), expected, rtol=1e-13)
+        np.testing.assert_allclose(np.asarray(f(b, a)), scipy.special.beta(b, a), rtol=1e-13)
+    np.testing.assert_allclose(special.beta(a.astype(np.float32), b.astype(np.float32)).numpy(), expected, rtol=1e-5)
+    assert special.beta(-200.5, -200.5).item() == 0
+    f = lambda a: special.beta(a, 2.0)  # 1 / a - 1 / (a + 1)
+    np.testing.assert_allclose(fg.grad(f)(-5.0), -1 / 25 + 1 / 16, rtol=1e-12)
+    np.testing.assert_allclose(fg.hessian(f)(-5.0), -2 / 125 + 2 / 64, rtol=1e-12)
+    by_a, by_b = fg.grad(lambda a, b: special.beta(a, b).sum(), (0, 1))(np.array([-2.0, 2.0]), np.array([1.0, 3.0]))
+    np.testing.assert_allclose(by_a[0], -1 / 4, rtol=1e-12)
+    assert np.isnan(by_b[0]) and np.isfinite(by_a[1]) and np.isfinite(by_b[1])
+    for slope in fg.grad(special.beta, (0, 1))(-3.0, 2.5):
+        assert np.isnan(slope)
+
+
 def test_betaln_does_not_cancel():
     for a, b in [(1e10, 1.0), (1e15, 3.0), (1e8, 1e-5), (1e6, 1e6)]:
         exactly = mpmath.log(mpmath.beta(a, b))
@@ -344,7 +364,7 @@ def test_the_same_bits_beside_an_argument_that_is_not_usual(name, unusual, dtype
 
 @pytest.mark.parametrize("dtype", FLOATS)
 def test_extreme_arguments_of_the_beta_function_and_of_coefficients(dtype):
-    """Where SciPy's values are the limits; at the poles, where there is none, ours are nan."""
+    """Where SciPy's values are the limits."""
     huge, tiny = (1e30, 1e-30) if dtype == np.float32 else (1e300, 1e-300)
     cases = {
         "beta": [(-0.5, -0.5), (-0.5, huge), (huge, -0.5), (-0.5, tiny), (-1.5, 2.5), (0.0, 0.5), (-0.5, 0.25)],
@@ -360,5 +380,15 @@ def test_extreme_arguments_of_the_beta_function_and_of_coefficients(dtype):
         for y in (f(a, b).numpy(), np.asarray(fg.compile(f)(a, b))):
             assert y.dtype == dtype
             np.testing.assert_allclose(y, expected, rtol=100 * np.finfo(dtype).eps, err_msg=name)
-    assert np.isnan(special.beta(np.array([-2, 0.5], dtype), np.array([0.5, -1], dtype)).numpy()).all()
+    assert np.isinf(special.beta(np.array([-2, 0.5], dtype), np.array([0.5, -1], dtype)).numpy()).all()
     fg.check_grads(special.beta, (np.array([-0.5, -0.4], dtype), np.array([-0.5, 0.3], dtype)), order=1)
+
+
+def test_betaln_has_the_same_bits_among_unusual_arguments():
+    rng = np.random.default_rng(0)
+    a, b = 10.0 ** rng.uniform(-3, 3, (2, 2000))
+    places = np.arange(0, a.size, 100)
+    y = special.betaln(np.insert(a, places, -0.5), np.insert(b, places, 2.0)).numpy()
+    keep = np.insert(np.full(a.size, True), places, False)
+    np.testing.assert_array_equal(y[keep], special.betaln(a, b).numpy())
+    assert special.betaln(1.0, 1.0).item() == 0

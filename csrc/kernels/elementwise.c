@@ -208,19 +208,19 @@ static NOINLINE void run_in_f64(fg_loop *loop, int64_t n, const float *a, const 
     }
 #define LONG_LOOP_OF(FORM, usual, name, unit, value) FORM(name, usual, unit, value)
 #define ONE_LOOP(name, usual, unit, value) LOOP_OF(name##_many, unit, 1, 1, value)
-/* For a function of x alone: blocks of which all arguments are usual are computed by the shorter loop. */
+/* Blocks of which all arguments are usual are computed by the shorter loop. */
 #define USUAL_LOOPS(name, usual, unit, value)                                                                  \
     LOOP_OF(name##_any, unit, 1, 1, value)                                                                     \
     LOOP_OF(name##_usual, unit, 1, 1, usual)                                                                   \
-    static NOINLINE void FN(name##_many)(int64_t n, const void *va, const void *b, const void *y,              \
+    static NOINLINE void FN(name##_many)(int64_t n, const void *va, const void *vb, const void *y,             \
                                          const void *g, void *vout) {                                          \
-        const T *a = va;                                                                                       \
+        const T *a = va, *b = vb;                                                                              \
         T *out = vout;                                                                                         \
         for (int64_t i = 0; i < n; i += BLOCK) {                                                               \
             int64_t m = n - i < BLOCK ? n - i : BLOCK;                                                         \
             int others = 0;                                                                                    \
-            for (int64_t j = i; j < i + m; j++) others |= !VM_USUAL_TEST_##name(a[j]);                         \
-            (others ? FN(name##_any) : FN(name##_usual))(m, a + i, b, y, g, out + i);                          \
+            for (int64_t j = i; j < i + m; j++) others |= !VM_USUAL_TEST_##name(a[j], b[j]);                   \
+            (others ? FN(name##_any) : FN(name##_usual))(m, a + i, b + i, y, g, out + i);                      \
         }                                                                                                      \
     }
 #define LONG_LOOP_f32(name, unit, scaled, value)                                                               \

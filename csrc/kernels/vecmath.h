@@ -571,13 +571,16 @@ VM_VIA_F64_2(xlog1py)
 /* Loops that have a shorter form, without what only other arguments need, for those of which VM_USUAL_TEST_<loop> is
  * true, as it is of most: there its values have the same bits. */
 #define VM_USUAL_gammaln_loop ~, USUAL_LOOPS, vm_gammaln_usual(x)
-#define VM_USUAL_TEST_gammaln_loop(x) ((x) > 0x1p-60)
+#define VM_USUAL_TEST_gammaln_loop(x, b) ((x) > 0x1p-60)
+#define VM_USUAL_betaln_loop ~, USUAL_LOOPS, vm_betaln_usual(a, b)
+#define VM_USUAL_TEST_betaln_loop(a, b) (((a) > 0x1p-60) & ((b) > 0x1p-60))
 #define VM_USUAL_ndtri_loop ~, USUAL_LOOPS, vm_ndtri_usual(x)
-#define VM_USUAL_TEST_ndtri_loop(x) (((x) > 0x1p-60) & ((x) < 1))
+#define VM_USUAL_TEST_ndtri_loop(x, b) (((x) > 0x1p-60) & ((x) < 1))
 
 /* Long functions, of which there are no float32 forms: elementwise.c computes those by its loops of float64. */
 #define VM_LONG_gammaln ~, LONG_LOOP
 #define VM_LONG_digamma ~, LONG_LOOP
+#define VM_LONG_stirling_error ~, LONG_LOOP
 #define VM_LONG_trigamma ~, LONG_LOOP
 #define VM_LONG_gamma ~, LONG_LOOP
 #define VM_LONG_rgamma ~, LONG_LOOP

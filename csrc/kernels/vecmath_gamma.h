@@ -76,6 +76,30 @@ VM_INLINE double vm_gammaln_f64(double x) {
     return x != x ? x : y;
 }
 
+/* ---- what Stirling's x log x - x lacks of log gamma(1 + x) ------------------------------------------------ */
+/* Step j of the recurrence gamma(1 + x) = x (x - 1) ... gamma(1 + x - steps), which ends below 2.5. The factors are
+ * exact; see VM_GAMMA_STEP. */
+#define VM_FACTORIAL_STEP(j) p *= x >= 0.5 + j ? x - (j - 1) : 1, steps += x >= 0.5 + j ? 1 : 0;
+
+/* From 8 on, log(2 pi x) / 2 and Stirling's series. Below, the difference of the logarithms of the product and of x^x
+ * is taken in two doubles, as most of both cancels. */
+VM_INLINE double vm_stirling_error_f64(double x) {
+    int far = x >= 8;
+    double steps = 0, p = 1;
+    VM_FACTORIAL_STEP(1) VM_FACTORIAL_STEP(2) VM_FACTORIAL_STEP(3) VM_FACTORIAL_STEP(4)
+    VM_FACTORIAL_STEP(5) VM_FACTORIAL_STEP(6) VM_FACTORIAL_STEP(7)
+    double u = far ? 1 : x - steps; /* what is left of x */
+    vm_dd near = vm_gammaln_near(1 + u), l = vm_log_dd(x), m = vm_log_dd(far ? 1 : p), t = vm_two_product(x, l.hi);
+    double r = (far ? 1 : near.hi) / (far ? x : near.lo);
+    vm_dd first = vm_two_sum(m.hi, -t.hi), second = vm_two_sum(first.hi, x);
+    double low = second.hi + (second.lo + first.lo + (m.lo - (t.lo + x * l.lo)) + u * (u - 1) * r);
+    double high = 0.5 * l.hi + (0x1.d67f1c864beb5p-1 + (0.5 * l.lo + vm_stirling_of(far ? r : 0.125)));
+    double y = far ? high : low;
+    y = x == 0 ? 0 : y;
+    y = x == INFINITY ? x : y;
+    return x < 0 ? NAN : x != x ? x : y;
+}
+
 /* ---- gamma(x) and its reciprocal ----------------------------------------------------------------------------- */
 /* A step gamma(z) = (z - 1) gamma(z - 1) in two doubles: lo gets the rounding errors of the products */
 #define VM_GAMMA_STEP_DD(z, hi, lo)                                                                            \
@@ -179,6 +203,15 @@ VM_INLINE double vm_digamma_f64(double x) {
     double cot = VM_PI * (1 - z * vm_cospi_tail(z)) / (r * vm_sinpi_tail(z));
     y = x < 0 ? r == 0 ? NAN : y + cot : y;
     return x != x ? x : y;
+}
+
+/* digamma(1 + x) - log x */
+#define VM_SLOPE_f64_stirling_error ~, vm_stirling_error_slope_f64(x)
+VM_INLINE double vm_stirling_error_slope_f64(double x) {
+    int far = x >= 8;
+    double r = 1 / (far ? x : 8), low = vm_digamma_positive(1 + (far ? 1 : x)) - vm_log_f64(x);
+    double y = far ? r * (0.5 - r * vm_digamma_tail(r * r)) : low;
+    return x < 0 ? NAN : x != x ? x : y;
 }
 
 /* -digamma(x) / gamma(x); at 0 and the negative integers the limit, which has the size of gamma(1 - x) */
@@ -290,19 +323,41 @@ static inline double vm_polygamma(int64_t n, double x) {
 /* With a <= b: where b and a + b are at least 8, the logarithms of Stirling's series are joined, so that they do not
  * cancel (after A. R. DiDonato and A. H. Morris, "Algorithm 708: significant digit computation of the incomplete beta
  * function ratios", 1992). log1p(a / b) stands for log(a + b) - log(b). */
+/* For a and b above 2^-60. A b below 8 is raised by 8, which takes a quotient of factors out of the function: so one
+ * logarithm of the gamma function is enough. The factors are 1 for another b; they are products and not choices, see
+ * VM_GAMMA_STEP. */
+VM_INLINE double vm_betaln_usual(double first, double second) {
+    double a = first < second ? first : second, b = first < second ? second : first, sum = a + b;
+    double near = b < 8 ? 1 : 0, d = b + 8 * near, s = sum + 8 * near, rest = 1 - near, top = 1, bottom = 1;
+    double x = sum * near * (sum + 7), z = b * near * (b + 7); /* (z + k) (z + 7 - k) is z (z + 7) + k (7 - k) */
+    for (int k = 0; k < 4; k++) {
+        top *= x + (rest + k * (7 - k) * near);
+        bottom *= z + (rest + k * (7 - k) * near);
+    }
+    double ga = vm_gammaln_positive(a), u = 1 / d, v = 1 / s, tails = vm_stirling_of(u) - vm_stirling_of(v);
+    int both = a >= 8;
+    double q = a * u, lq = vm_log1p_f64(q), l = vm_log_f64(both ? d : top / bottom);
+    vm_dd lb = vm_log_dd(both ? q / (1 + q) : d), t = vm_two_product(a, lb.hi);
+    double mixed = (ga + l + (a - (a + (d - 0.5)) * lq)) - t.hi + (tails - (t.lo + a * lb.lo));
+    double large = (a - 0.5) * lb.hi - d * lq - 0.5 * l + (0x1.d67f1c864beb5p-1 + (vm_stirling(both ? a : 8) + tails));
+    double y = both ? large : mixed;
+    y = ((a == 1) & (b == 1)) ? 0 : y; /* exactly */
+    return sum == INFINITY ? -sum : y;
+}
+
 VM_INLINE double vm_betaln_f64(double first, double second) {
     double a = first < second ? first : second, b = first < second ? second : first;
-    int far = b >= 8, both = a >= 8;
-    double q = a / b, sum = a + b, d = far ? b : 8, c = both ? a : 8;
-    double lq = vm_log1p_f64(far ? q : 1), lb = vm_log_f64(both ? q / (1 + q) : d);
+    int usual = a > 0x1p-60, far = b >= 8;
+    double q = a / b, sum = a + b, d = far ? b : 8, lq = vm_log1p_f64(far ? q : 1);
     double ga = vm_gammaln_f64(a), gb = vm_gammaln_f64(b), gsum = vm_gammaln_f64(sum);
     double tails = vm_stirling(d) - vm_stirling(far ? sum : 16);
-    double mixed = ga + (a - (a + (b - 0.5)) * lq - a * lb + tails);
-    double large = (a - 0.5) * lb - b * lq - 0.5 * vm_log_f64(d) + (0x1.d67f1c864beb5p-1 + (vm_stirling(c) + tails));
-    double y = both ? large : (far & (sum >= 8)) ? mixed : ga + gb - gsum;
+    double mixed = ga + (a - (a + (d - 0.5)) * lq - a * vm_log_f64(d) + tails);
+    double y = (far & (sum >= 8)) ? mixed : ga + gb - gsum;
     y = a == 0 ? INFINITY : y;
     y = b == 0 ? INFINITY : y;
     y = sum == INFINITY ? a < 0 ? sum : -sum : y;
+    double z = vm_betaln_usual(first, second);
+    y = usual ? z : y;
     return sum != sum ? sum : y;
 }
 

@@ -49,6 +49,7 @@ cdef extern from "fastgrad.h":
         FG_OP_digamma
         FG_OP_trigamma
         FG_OP_gamma
+        FG_OP_stirling_error
         FG_OP_rgamma
         FG_OP_j0
         FG_OP_j1

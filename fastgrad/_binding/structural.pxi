@@ -13,9 +13,10 @@ cdef int normal_axis(axis, int ndim, str name) except -1:
     return number % ndim
 
 
-# The functions that take the axis 0 or -1 of a number without axes, as NumPy's do; it stands for no axes.
+# The functions that take the axis 0 or -1 of a number without axes, as NumPy's and SciPy's do; it stands for no axes.
 cdef frozenset OF_NUMBERS = frozenset((
-    "all", "any", "count_nonzero", "max", "min", "nanmean", "nanstd", "nanvar", "prod", "squeeze", "sum",
+    "all", "any", "count_nonzero", "log_softmax", "logsumexp", "max", "min", "nanmean", "nanstd", "nanvar", "prod",
+    "softmax", "squeeze", "sum",
 ))
 
 

@@ -62,18 +62,23 @@ def _matrices(name: str, a: TensorLike) -> Tensor:
 
 
 # ---- symmetric matrices ----------------------------------------------------------------------------------------------
-def _upper(name: str, uplo: str) -> int:
+def _upper(name: str, uplo: str, lower: bool | None = None) -> int:
+    if lower is not None:
+        return int(not lower)
     triangle = uplo.upper() if isinstance(uplo, str) else uplo
     if triangle not in ("L", "U"):
         raise ValueError(f"{name}: expected UPLO as 'L' or 'U', got {uplo!r}")
     return int(triangle == "U")
 
 
-def eigh(a: TensorLike, UPLO: str = "L") -> EighResult:
+def eigh(
+    a: TensorLike, UPLO: str = "L", *, lower: bool | None = None, overwrite_a: bool = False, check_finite: bool = True
+) -> EighResult:
     """Eigenvalues, in ascending order, and eigenvectors, as columns, of a symmetric matrix, as ``numpy.linalg.eigh``.
 
     ``a`` is a matrix or a stack of matrices in the last two axes; only the lower triangle is read, or with ``UPLO="U"``
-    the upper one. Returns a named tuple of ``eigenvalues`` (..., n) and ``eigenvectors`` (..., n, n). The sign of an
+    the upper one; SciPy's ``lower`` takes the place of UPLO, and ``overwrite_a`` and ``check_finite`` change nothing.
+    Returns a named tuple of ``eigenvalues`` (..., n) and ``eigenvectors`` (..., n, n). The sign of an
     eigenvector is LAPACK's choice; so is the basis of the eigenvectors where eigenvalues are equal, and only functions
     that depend on neither have a derivative that means something.
 
@@ -96,7 +101,7 @@ def eigh(a: TensorLike, UPLO: str = "L") -> EighResult:
     >>> fg.linalg.eigh([[2.0, 0.0], [0.0, 1.0]]).eigenvalues
     tensor([1., 2.])
     """
-    return eigenpairs("eigh", floats(a), UPLO)
+    return eigenpairs("eigh", floats(a), "LU"[_upper("eigh", UPLO, lower)])
 
 
 def eigenpairs(name: str, x: Tensor, uplo: str) -> EighResult:
@@ -105,7 +110,9 @@ def eigenpairs(name: str, x: Tensor, uplo: str) -> EighResult:
     return EighResult(*split_eig(apply_op(_EIGH, [x], attr), x.shape[-1]))
 
 
-def eigvalsh(a: TensorLike, UPLO: str = "L") -> Tensor:
+def eigvalsh(
+    a: TensorLike, UPLO: str = "L", *, lower: bool | None = None, overwrite_a: bool = False, check_finite: bool = True
+) -> Tensor:
     """The eigenvalues of a symmetric matrix in ascending order, as ``numpy.linalg.eigvalsh``; see ``eigh``.
 
     The result has shape (..., n). The gradient computes the eigenvectors.
@@ -114,7 +121,7 @@ def eigvalsh(a: TensorLike, UPLO: str = "L") -> Tensor:
     >>> fg.linalg.eigvalsh([[2.0, 1.0], [1.0, 2.0]])
     tensor([1., 3.])
     """
-    return apply_op(_EIGH, [floats(a)], (_upper("eigvalsh", UPLO), 0))
+    return apply_op(_EIGH, [floats(a)], (_upper("eigvalsh", UPLO, lower), 0))
 
 
 def _symmetric(x: Tensor) -> Tensor:

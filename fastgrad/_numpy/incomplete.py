@@ -496,8 +496,18 @@ def _log_stdtr(df: Any, t: Any) -> Any:
 
 
 def _stdtrit(df: Any, p: Any) -> Any:
-    """SciPy's, and the infinite quantiles of 0 and 1, where some of its versions have nan or the other sign."""
-    inner = scipy_special().stdtrit(df, p)
+    """SciPy's; far out the leading term of the series of the tail, where SciPy's may be infinite, of either sign; and
+    the infinite quantiles of 0 and 1, where some of its versions have nan or the other sign."""
+    inner = np.asarray(scipy_special().stdtrit(df, p))
+    tail = np.minimum(p, 1 - p)
+    far = (tail < 1e-30) & (tail > 0) & (df > 0) & (df < 1e3)
+    if far.any():
+        of, q, lower = (np.broadcast_to(z, inner.shape)[far] for z in (df, np.asarray(tail), np.asarray(p < 0.5)))
+        log_root = -(np.log(q) + np.log(of) + betaln(of / 2, 0.5).numpy()) / of
+        inner, most = np.array(inner), float(np.finfo(inner.dtype).max)
+        with np.errstate(over="ignore"):
+            t = np.minimum(np.exp(log_root + 0.5 * np.log(of)), most)
+        inner[far] = np.where(log_root > 20, np.where(lower, -t, t), inner[far])
     return np.where((df > 0) & ((p == 0) | (p == 1)), np.where(p == 0, -np.inf, np.inf), inner)
 
 

@@ -62,11 +62,17 @@ def factored(name: str, x: Tensor, how: int) -> Tensor:
 
 
 # ---- Cholesky factors ------------------------------------------------------------------------------------------------
-def cholesky(a: TensorLike, *, upper: bool = False) -> Tensor:
+def cholesky(
+    a: TensorLike, *, upper: bool = False, lower: bool | None = None, overwrite_a: bool = False,
+    check_finite: bool = True,
+) -> Tensor:  # fmt: skip
     """The triangle L with ``a = L @ L.T``, or U with ``a = U.T @ U``, as ``numpy.linalg.cholesky``.
 
     ``a`` is a symmetric positive definite matrix, or a stack of them in the last two axes, of which only the triangle
-    asked for is read. Raises LinAlgError for a matrix that is not square or not positive definite.
+    asked for is read: by NumPy's ``upper`` or SciPy's ``lower``. By default it is the lower one, as NumPy's; that of
+    ``scipy.linalg.cholesky`` is the upper one. SciPy's ``overwrite_a`` and ``check_finite`` change nothing, as in JAX:
+    a is not written to, and nan gives nan. Raises LinAlgError for a matrix that is not square or not positive definite,
+    ValueError for both upper and lower.
 
     The gradient is symmetric: it is that of ``cholesky((a + a.T) / 2)``, by the formula of Murray, "Differentiation of
     the Cholesky decomposition" (2016).
@@ -76,7 +82,9 @@ def cholesky(a: TensorLike, *, upper: bool = False) -> Tensor:
     tensor([[2., 0.],
             [1., 2.]])
     """
-    return triangle_of("cholesky", a, upper)
+    if upper and lower:
+        raise ValueError("cholesky: expected upper or lower, got both")
+    return triangle_of("cholesky", a, upper if lower is None else not lower)
 
 
 def triangle_of(name: str, a: TensorLike, upper: bool) -> Tensor:
@@ -138,9 +146,13 @@ _STRUCTURES = {
     "diagonal": "diagonal", "tridiagonal": "tridiagonal",
     "upper triangular": "upper triangular", "lower triangular": "lower triangular",
 }  # fmt: skip
+_TRANSPOSES = {"upper triangular": "lower triangular", "lower triangular": "upper triangular"}
 
 
-def solve(a: TensorLike, b: TensorLike, assume_a: str | None = "gen") -> Tensor:
+def solve(
+    a: TensorLike, b: TensorLike, assume_a: str | None = "gen", *, lower: bool | None = None, transposed: bool = False,
+    overwrite_a: bool = False, overwrite_b: bool = False, check_finite: bool = True,
+) -> Tensor:  # fmt: skip
     """The solution y of ``a @ y = b``, as ``numpy.linalg.solve``, with the structures of ``scipy.linalg.solve``.
 
     Parameters
@@ -158,6 +170,12 @@ def solve(a: TensorLike, b: TensorLike, assume_a: str | None = "gen") -> Tensor:
           symmetric. It takes as long as "gen".
         - "upper triangular", "lower triangular", "diagonal": as ``solve_triangular``; other elements are not read.
         - "tridiagonal": elements off the three diagonals are not read. It takes as long as "gen".
+    lower : bool, optional
+        With "pos" and "sym", the one triangle that is read. (SciPy reads the upper one by default.)
+    transposed : bool
+        ``a.T @ y = b`` is solved.
+    overwrite_a, overwrite_b, check_finite : bool
+        As in JAX these change nothing: a and b are not written to, and nan gives nan.
 
     Raises LinAlgError for a matrix that is not square, that is singular, or, with "pos", not positive definite, and
     ValueError where lengths differ. float32 and float64 are kept, integers are taken as float64. The gradient uses the
@@ -173,14 +191,20 @@ def solve(a: TensorLike, b: TensorLike, assume_a: str | None = "gen") -> Tensor:
     if structure is None:
         names = ", ".join([repr(name) for name in _STRUCTURES if name is not None])
         raise ValueError(f"solve: expected assume_a as one of {names}, or None, got {assume_a!r}")
+    if transposed and structure not in ("positive definite", "symmetric", "diagonal"):  # which are their transposes
+        x = floats(a)
+        check_square("solve", x)
+        a, structure = swapaxes(x, -1, -2), _TRANSPOSES.get(structure, structure)
     if structure == "general":
         return solution("solve", a, b, _core.BY_LU)
-    if structure == "positive definite":
+    if structure == "positive definite" and lower is not False:
         return solution("solve", a, b, _core.BY_CHOLESKY)
     x = floats(a)
     check_square("solve", x)
+    if structure == "positive definite":
+        return solution("solve", swapaxes(x, -1, -2), b, _core.BY_CHOLESKY)
     if structure == "symmetric":
-        return solution("solve", symmetric(x), b, _core.BY_LU)
+        return solution("solve", symmetric(x) if lower is None else _mirrored(x, lower), b, _core.BY_LU)
     if structure == "tridiagonal":
         i = np.arange(x.shape[-1])
         near = np.abs(i[:, None] - i) <= 1
@@ -190,6 +214,13 @@ def solve(a: TensorLike, b: TensorLike, assume_a: str | None = "gen") -> Tensor:
     x, y, is_vector = both("solve", x, b)
     how = _core.LOWER * (structure != "upper triangular")
     return squeezed(apply_op(_SOLVE_TRIANGULAR, [x, y], (how, _core.CALLERS["solve"])), is_vector)
+
+
+def _mirrored(x: Tensor, lower: bool) -> Tensor:
+    """The lower or the upper triangle, mirrored."""
+    x, n = x if lower else swapaxes(x, -1, -2), x.shape[-1]
+    below = _core.where(np.tri(n, k=-1, dtype=bool), x, x.dtype.type(0))
+    return _core.where(np.eye(n, dtype=bool), x, below + swapaxes(below, -1, -2))
 
 
 def solution(name: str, a: TensorLike, b: TensorLike, how: int) -> Tensor:
@@ -235,9 +266,13 @@ def solve_triangular(
     return squeezed(apply_op(_SOLVE_TRIANGULAR, [x, y], (how,)), is_vector)
 
 
-def inv(a: TensorLike) -> Tensor:
+def inv(
+    a: TensorLike, *, assume_a: str | None = None, lower: bool | None = None, overwrite_a: bool = False,
+    check_finite: bool = True,
+) -> Tensor:  # fmt: skip
     """The inverse of a matrix, or of each of a stack of them, as ``numpy.linalg.inv``.
 
+    ``assume_a`` and ``lower`` are as those of ``solve``; SciPy's ``overwrite_a`` and ``check_finite`` change nothing.
     ``solve`` is faster and more accurate where the inverse is only multiplied with something. Raises LinAlgError for
     a matrix that is not square or is singular.
 
@@ -246,7 +281,11 @@ def inv(a: TensorLike) -> Tensor:
     tensor([[0.5 , 0.  ],
             [0.  , 0.25]])
     """
-    return inverse("inv", a)
+    if assume_a is None:
+        return inverse("inv", a)
+    x = floats(a)
+    check_square("inv", x)
+    return solve(x, np.eye(x.shape[-1], dtype=x.dtype), assume_a, lower=lower)
 
 
 def inverse(name: str, a: TensorLike) -> Tensor:
@@ -285,13 +324,14 @@ def _slogdet(name: str, a: TensorLike) -> SlogdetResult:
     return SlogdetResult(both[..., 0].detach(), both[..., 1])
 
 
-def det(a: TensorLike) -> Tensor:
+def det(a: TensorLike, *, overwrite_a: bool = False, check_finite: bool = True) -> Tensor:
     """The determinant, as ``numpy.linalg.det``: sign and exponential of what ``slogdet`` returns.
 
     The gradient is the matrix of cofactors, also where a is singular. Up to 4 rows the determinant is differentiated as
     a polynomial; beyond, the gradient is ``det(a) * inv(a).T``, or, where the matrix may be singular, is computed in
     bases of singular vectors that count as constants. Then first and second derivatives are exact, and those of every
-    order if the rank is at least n - 2. Raises LinAlgError for a matrix that is not square, or as ``svd``.
+    order if the rank is at least n - 2. SciPy's ``overwrite_a`` and ``check_finite`` change nothing. Raises LinAlgError
+    for a matrix that is not square, or as ``svd``.
 
     >>> import fastgrad as fg
     >>> fg.linalg.det([[0.0, 2.0], [1.0, 3.0]])

@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 # ---- the softmax family -----------------------------------------------------------------------------------------
 def _along_last(x: TensorLike, axis: int, name: str, function: Callable[[Tensor], Tensor]) -> Tensor:
     x = asarray(x)
-    if x.ndim == 0:
-        raise ValueError(f"{name}: expected a tensor with axes, got a single number")
+    if x.ndim == 0 and axis in (0, -1):  # a vector of one, as SciPy has it
+        return reshape(function(reshape(x, (1,))), ())
     axis = one_axis(axis, x.ndim, name)
     return function(x) if axis == x.ndim - 1 else swapaxes(function(swapaxes(x, axis, -1)), axis, -1)
 
@@ -43,7 +43,7 @@ def softmax(x: TensorLike, axis: int = -1) -> Tensor:
     """``exp(x) / sum(exp(x))`` along an axis, stable for every finite input. A row of only -inf, or with +inf, is nan.
 
     Its Jacobian is ``p[i] (delta[i, j] - p[j])``. Along an axis of length 0 the result is empty.
-    Raises ValueError for a single number.
+    A single number is a row of one.
 
     >>> import fastgrad as fg
     >>> fg.softmax([1e30, 0.0])
@@ -56,7 +56,7 @@ def softmin(x: TensorLike, axis: int = -1) -> Tensor:
     """``exp(-x) / sum(exp(-x))`` along an axis, ``softmax`` of -x: the smallest element has the largest share.
 
     Stable for every finite input. A row of only +inf, or with -inf, is nan. Along an axis of length 0 the result is
-    empty. Unsigned integers are converted to floats before their sign changes. Raises ValueError for a single number.
+    empty. Unsigned integers are converted to floats before their sign changes. A single number is a row of one.
 
     >>> import fastgrad as fg
     >>> fg.softmin([1e30, 0.0])
@@ -72,7 +72,7 @@ def _softmin_last(x: Tensor) -> Tensor:
 def log_softmax(x: TensorLike, axis: int = -1) -> Tensor:
     """Logarithm of ``softmax`` along an axis, stable for every finite input. A row of only -inf, or with +inf, is nan.
 
-    Raises ValueError for a single number.
+    A single number is a row of one.
 
     >>> import fastgrad as fg
     >>> fg.log_softmax([0.0, -1000.0])

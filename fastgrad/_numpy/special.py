@@ -37,6 +37,7 @@ from .._core import (
     normal_axes,
     rel_entr,
     rgamma,
+    stirling_error,
     where,
     xlog1py,
     xlogy,
@@ -53,7 +54,7 @@ __all__ = [
     "beta", "betaln", "binom", "digamma", "entr", "erf", "erfc", "erfcinv", "erfcx", "erfinv", "expit", "gamma",
     "gammaln", "gammasgn", "i0", "i0e", "i1", "i1e", "j0", "j1", "kl_div", "log1mexp", "log_binom", "log_expit",
     "log_ndtr", "log_softmax", "logit", "logsumexp", "multigammaln", "ndtr", "ndtri", "polygamma", "psi", "rel_entr",
-    "rgamma", "sinc", "softmax", "xlog1py", "xlogy",
+    "rgamma", "sinc", "softmax", "stirling_error", "xlog1py", "xlogy",
 ]  # fmt: skip
 
 psi, expit, log_expit = digamma, _core.sigmoid, _core.log_sigmoid
@@ -142,23 +143,43 @@ def beta(a: TensorLike, b: TensorLike) -> Tensor:
     """The beta function ``gamma(a) gamma(b) / gamma(a + b)``, elementwise.
 
     It is the exponential of ``betaln``, and errs by about as many ULP more as that is large. Where an argument is a
-    negative whole number it is nan, as ``gamma`` is.
+    negative whole number it is the limit along that argument, as SciPy's: finite if the other one is whole and above 0
+    and the sum is below 1, else infinite. There is no derivative by the other one there: it is nan.
 
     >>> import fastgrad as fg
-    >>> fg.special.beta([2.0, -0.5], [3.0, -0.5]).numpy().round(4)
-    array([0.0833, 0.    ])
+    >>> fg.special.beta([2.0, -0.5, -2.0], [3.0, -0.5, 1.0]).numpy().round(4)
+    array([ 0.0833,  0.    , -0.5   ])
     """
     dtype, (a, b) = _core.promoted("beta", a, b)
-    below = ((a < 0) & (b != 0)) | ((b < 0) & (a != 0))
+    below = ((a < 0) & (b != 0)) | ((b < 0) & (a != 0)) | ((a == 0) & (b < 0)) | ((a < 0) & (b == 0))
     if not _core.traced(below) and not below.numpy().any():
         return _core.exp(betaln(a, b))
     # Below 0 there are zeros, where a + b is a pole, whose slope the logarithm does not have.
+    a_whole, b_whole = (a <= 0) & (_core.floor(a) == a), (b <= 0) & (_core.floor(b) == b)
+    at_pole = below & (a_whole | b_whole) & (a == a) & (b == b)
+    limit = _beta_at_poles(where(at_pole, where(a_whole, a, b), -1), where(at_pole, where(a_whole, b, a), 1))
+    a, b = where(at_pole, 1, a), where(at_pole, 1, b)
     most = 12 if dtype == np.float32 else 50
     small = below & (absolute(a) <= most) & (absolute(b) <= most)
     p, q = where(small, a, 1), where(small, b, 1)
     product = gamma(p) * rgamma(p + q) * gamma(q)  # in an order that does not overflow next to 0
     a, b = where(small, 1, a), where(small, 1, b)
-    return where(small, product, _core.exp(betaln(a, b)) * (gammasgn(a) * gammasgn(b) * gammasgn(a + b)))
+    logarithm, sign = betaln(a, b), gammasgn(a) * gammasgn(b) * gammasgn(a + b)
+    y = where(small, product, _core.exp(logarithm) * where((sign != sign) & (logarithm == -np.inf), 1, sign))
+    return where(at_pole, limit, y)
+
+
+def _beta_at_poles(a: Tensor, b: Tensor) -> Tensor:
+    """The limits of beta along a, at whole numbers a <= 0: where b is whole, too, beta(a, b) is ``(-1)^b beta(1 - a -
+    b, b)`` for every a (DLMF 5.5.3)."""
+    c, fixed = 1 - a - b.detach(), b.detach()
+    is_whole = (_core.floor(fixed) == fixed) & (absolute(fixed) < np.inf) & (c > 0) & (c < np.inf)
+    sign = where(is_whole & (_core.remainder(where(is_whole, fixed, 0), 2) == 1), -1.0, 1.0)
+    is_finite = is_whole & (fixed > 0)
+    y = where(is_finite, _core.exp(betaln(where(is_finite, c, 1), where(is_finite, fixed, 1))), np.inf)
+    none = _core.sqrt(where(absolute(fixed) < np.inf, b - fixed, 0.0)) * 0.0  # of which the slope is nan
+    at_infinity = _core.sqrt(where(is_finite, 1.0, where(c < np.inf, a - a.detach(), 0.0))) * 0.0
+    return _core.astype(sign, y.dtype) * y + none + at_infinity
 
 
 def log_binom(n: TensorLike, k: TensorLike) -> Tensor:
@@ -194,11 +215,12 @@ def binom(n: TensorLike, k: TensorLike) -> Tensor:
         return y
     # What has no logarithm: a coefficient of 0, and the limit for infinite n.
     whole, ends = _core.floor(n) == n, (k == _core.floor(k)) & (k < 0)
-    none = (ends | (absolute(k) == np.inf)) & ~((n < 0) & whole) & ((absolute(n) < np.inf) | ends)
+    none = (ends | (absolute(k) == np.inf)) & ~((n < 0) & whole) & ((absolute(n) < np.inf) | ends) & (n == n)
     limit = (n == np.inf) & (absolute(k) < np.inf) & ~ends
     number = y.dtype.type
     at_limit = where(k > 0, number(np.inf), where(k == 0, number(1), number(0)))
-    known = small | none | limit
+    at_pole = (n < 0) & (n > -np.inf) & whole & (k == k)
+    known = small | none | limit | at_pole
     n, k = where(known, most, n), where(known, 1, k)
     rest = n - k
     positive = where(n > -1, n, 1)
@@ -207,7 +229,7 @@ def binom(n: TensorLike, k: TensorLike) -> Tensor:
     )
     sign = gammasgn(n + 1) * gammasgn(k + 1) * gammasgn(rest + 1)
     large = _core.exp(large) * where((sign != sign) & (large == -np.inf), 1, sign)
-    return where(small, y, where(none, 0.0, where(limit, at_limit, large)))
+    return where(small, y, where(none, 0.0, where(limit, at_limit, where(at_pole, np.nan, large))))
 
 
 # ---- sums of exponentials ----------------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ from .._numpy.order import argsort
 from .._numpy.sequences import cumsum
 from .._numpy.shapes import moveaxis
 from ._arguments import fitted, float_of, refuse, refuse_negative, refuse_shapes, refuse_tracked, shape_of
-from ._rejection import RejectionStream
+from ._counts import CountStream
 
 if TYPE_CHECKING:
     from numpy.typing import DTypeLike
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from ._arguments import Size
 
 
-class Generator(RejectionStream):
+class Generator(CountStream):
     """A stream of random numbers. Made by ``default_rng(seed)``; methods and arguments as those of NumPy's Generator.
 
     ``size`` is an int, a tuple of ints, or None for that of the parameters. ``dtype`` is float32 or
@@ -392,24 +392,6 @@ class Generator(RejectionStream):
             raise ValueError("dirichlet: expected alpha of shape (..., k), got a number")
         size, dtype = fitted("dirichlet", size, alpha.dtype, alpha=np.broadcast_to(0, alpha.shape[:-1]))
         return softmax(self._log_gamma("dirichlet", alpha, (*size, alpha.shape[-1]), dtype), axis=-1)
-
-    def poisson(self, lam: Any = 1.0, size: Size = None) -> Tensor:
-        """Poisson integers (int64) with mean lam, of 0 or more.
-
-        Up to a mean of 10 by the inverse of the distribution function, summed term by term; above by the method of
-        Hoermann, "The transformed rejection method for generating Poisson random variables" (1993), PTRS. Raises
-        TypeError where lam requires gradients, ValueError for a negative or nan lam, or one above 1e12. Where it
-        depends on the arguments of a function being traced, the result is then -1, or that of 1e12.
-
-        >>> import fastgrad as fg
-        >>> fg.random.default_rng(0).poisson(0.0, 3)
-        tensor([0, 0, 0])
-        """
-        refuse_tracked("poisson", "lam", lam, "end at an integer")
-        size, _ = fitted("poisson", size, None, lam=lam)
-        refuse("poisson", "lam from 0 to 1e12", lambda x: ~((x >= 0) & (x <= 1e12)), lam)
-        lam = _core.minimum(_core.broadcast_to(_core.astype(_core.asarray(lam), np.float64), size), 1e12)
-        return _core.astype(where(lam >= 0, self._poisson(lam), -1.0), np.int64)
 
     def _probabilities(self, p: Any, n: int, least: int) -> Tensor:
         refuse_tracked("choice", "p", p, "end at an index")

@@ -67,6 +67,8 @@ class Refusing:
             advice = ""
             if name in ("rvs", "random_state"):
                 advice = "; random numbers are in fastgrad.random"
+            elif name in ("ppf", "isf") and hasattr(type(self), "logpmf"):
+                advice = f"; its values are steps, which have no slope: give SciPy's {name} ndarrays"
             elif name == "fit":
                 advice = "; minimize the negative sum of its logarithms by fastgrad.minimize"
             for one, other in (("pdf", "pmf"), ("pmf", "pdf")):

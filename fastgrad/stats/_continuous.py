@@ -26,8 +26,9 @@ from .._numpy.incomplete import (
 from .._numpy.incomplete_integrals import gauss_legendre
 from .._numpy.scipy_calls import call
 from .._numpy.shapes import expand_dims
-from .._numpy.special import betaln, gammaln, i0e, log1mexp, log_ndtr, logit, ndtr, ndtri, xlog1py, xlogy
+from .._numpy.special import betaln, i0e, log1mexp, log_ndtr, logit, ndtr, ndtri, xlog1py, xlogy
 from ._base import ByIncompleteFunction, Continuous, Symmetric
+from ._deviance import log_gamma_density
 from ._truncnorm import TruncNorm
 
 if TYPE_CHECKING:
@@ -281,7 +282,7 @@ class Gamma(ByIncompleteFunction, Positive):
         return a != 1, False
 
     def _log_density(self, z: Tensor, a: Tensor) -> Tensor:
-        return xlogy(a - 1, z) - z - gammaln(a)
+        return log_gamma_density(z, a)
 
     def _arguments(self, z: Tensor, a: Tensor) -> tuple[Tensor, Tensor]:
         return a, z
@@ -308,7 +309,7 @@ class InvGamma(Gamma):
         return z * (1e4 * square(1 + a)) < 1, None
 
     def _log_density(self, z: Tensor, a: Tensor) -> Tensor:
-        return -(a + 1) * log(z) - 1 / z - gammaln(a)
+        return log_gamma_density(1 / z, a) - 2 * log(z)
 
     def _arguments(self, z: Tensor, a: Tensor) -> tuple[Tensor, Tensor]:
         return a, 1 / z
@@ -338,7 +339,7 @@ class Chi2(ByIncompleteFunction, Positive):
         return df != 2, False
 
     def _log_density(self, z: Tensor, df: Tensor) -> Tensor:
-        return xlogy(df / 2 - 1, z) - z / 2 - (gammaln(df / 2) + df * (_LOG_2 / 2))
+        return log_gamma_density(z / 2, df / 2) - _LOG_2
 
     def _arguments(self, z: Tensor, df: Tensor) -> tuple[Tensor, Tensor]:
         return df / 2, z / 2
@@ -370,9 +371,11 @@ class F(ByIncompleteFunction, Positive):
     def _log_density(self, z: Tensor, dfn: Tensor, dfd: Tensor) -> Tensor:
         a, b = dfn / 2, dfd / 2
         odds, log_ratio = _odds(z, dfn, dfd)
-        is_huge = ~(odds < math.inf)
-        log_rest = where(is_huge, log_ratio + log(where(is_huge, z, 1.0)), log1p(where(is_huge, 0.0, odds)))
-        return xlogy(a - 1, z) - (a + b) * log_rest + (a * log_ratio - betaln(a, b))
+        upper = odds > 1  # where the logarithm of the odds is taken out of that of 1 + odds
+        small = where(upper, 1 / where(upper, odds, 1.0), odds)
+        below = xlogy(a - 1, where(upper, 1.0, z)) + a * log_ratio
+        above = -(b + 1) * log(where(upper, z, 1.0)) - b * log_ratio
+        return where(upper, above, below) - (a + b) * log1p(small) - betaln(a, b)
 
     def _arguments(self, z: Tensor, dfn: Tensor, dfd: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         odds, _ = _odds(z, dfn, dfd)
@@ -383,11 +386,19 @@ class F(ByIncompleteFunction, Positive):
 
     def _ppf(self, q: Tensor, dfn: Tensor, dfd: Tensor) -> Tensor:
         a, b = dfn / 2, dfd / 2
-        return b * betaincinv(a, b, q) / (a * betainccinv(b, a, q))
+        return _quotient(b * betaincinv(a, b, q), a * betainccinv(b, a, q))
 
     def _isf(self, q: Tensor, dfn: Tensor, dfd: Tensor) -> Tensor:
         a, b = dfn / 2, dfd / 2
-        return b * betainccinv(a, b, q) / (a * betaincinv(b, a, q))
+        return _quotient(b * betainccinv(a, b, q), a * betaincinv(b, a, q))
+
+
+def _quotient(x: Tensor, y: Tensor) -> Tensor:
+    """x / y, with derivatives by those of logarithms: the square of a tiny y would underflow."""
+    value = (x / y).detach()
+    inside = (x > 0) & (y > 0) & (value < math.inf)
+    log_value = log(where(inside, x, 1.0)) - log(where(inside, y, 1.0))
+    return where(inside, value * exp(log_value - log_value.detach()), x / where(inside, 1.0, y))
 
 
 def _odds(z: Tensor, dfn: Tensor, dfd: Tensor) -> tuple[Tensor, Tensor]:

@@ -5,10 +5,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from .._core import Tensor, exp, expm1, log, log1p, square, where
+from .._core import Tensor, exp, expm1, log, log1p, square, stirling_error, where
 from .._numpy.incomplete import LOWER_BETA, UPPER_GAMMA
-from .._numpy.special import betaln, gammaln, log1mexp, xlog1py, xlogy
+from .._numpy.special import betaln, log1mexp, xlog1py, xlogy
 from ._base import ByIncompleteFunction, Discrete
+from ._deviance import above_0, deviance
 
 __all__ = ["bernoulli", "binom", "geom", "nbinom", "poisson"]
 
@@ -32,7 +33,8 @@ class Poisson(ByIncompleteFunction, Discrete):
         return None, z > 1e4 * square(1 + mu)
 
     def _log_density(self, z: Tensor, mu: Tensor) -> Tensor:
-        return xlogy(z, mu) - gammaln(z + 1) - mu
+        z = above_0(z)
+        return -(deviance(z, mu) + stirling_error(z))
 
     def _arguments(self, z: Tensor, mu: Tensor) -> tuple[Tensor, Tensor]:
         return z + 1, mu
@@ -60,8 +62,9 @@ class Binom(ByIncompleteFunction, Discrete):
         return 0.0, n, 0.0
 
     def _log_density(self, z: Tensor, n: Tensor, p: Tensor) -> Tensor:
-        rest = n - z
-        return xlogy(z, p) + xlog1py(rest, -p) - (betaln(z + 1, rest + 1) + log1p(n))
+        rest, z, n = above_0(n - z), above_0(z), above_0(n)
+        chosen = stirling_error(n) - stirling_error(z) - stirling_error(rest)
+        return chosen - (deviance(z, n * p) + deviance(rest, n * (1 - p)))
 
     def _arguments(self, z: Tensor, n: Tensor, p: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         return where(n > z, n - z, 1.0), z + 1, 1 - p, p  # for n = 0 the result is not used

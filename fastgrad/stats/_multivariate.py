@@ -10,16 +10,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .. import _core
-from .._core import Tensor, astype, log, square, where
+from .._core import Tensor, astype, log, square, stirling_error, where
 from .._numpy.creation import floating
 from .._numpy.decompositions import eigh, eigvalsh, pinv
 from .._numpy.diagonals import diagonal, tril
 from .._numpy.linalg import solve_triangular, triangle_of
 from .._numpy.predicates import isnan
+from .._numpy.sequences import cumsum
 from .._numpy.shapes import swapaxes
 from .._numpy.special import gammaln, multigammaln, xlogy
 from .._transforms.custom import custom_jvp
 from ._base import LIMITS, Refusing, if_any, with_value
+from ._deviance import above_0, deviance
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -253,7 +255,12 @@ class Multinomial(Refusing):
         at_edge = if_any((p == 0) & (inner > 0))
         if at_edge is not None:
             p = where(at_edge, p + LIMITS[p.dtype][1], p)
-        y = function(gammaln(n + 1) + (xlogy(inner, p) - gammaln(inner + 1)).sum(-1))
+        # What p lacks of a sum of 1, as the deviances have it, counts where n is large.
+        excess = n * (p.sum(-1) - p.detach().sum(-1) + _excess(p.detach()))
+        inner, n = above_0(inner), above_0(n)
+        deviances = deviance(inner, n.reshape((*n.shape, 1)) * p) + stirling_error(inner)
+        slope_by_counts = xlogy(n - inner.sum(-1), n)  # which is 0
+        y = function(stirling_error(n) - deviances.sum(-1) + (excess + slope_by_counts))
         nothing = function(y.dtype.type(-math.inf))
         if at_edge is not None:
             y = with_value(y, at_edge.any(-1), nothing)
@@ -261,6 +268,19 @@ class Multinomial(Refusing):
 
     def __repr__(self) -> str:
         return "fastgrad.stats.multinomial"
+
+
+def _excess(p: Tensor) -> Tensor:
+    """The sum of p over its last axis, minus 1: with what each addition of a running sum rounds off (D. Knuth, "The art
+    of computer programming", 4.2.2, theorem B)."""
+    y = astype(p, np.float64)
+    ends = cumsum(y, -1)
+    before, end = ends[..., :-1], ends[..., 1:]
+    term = y[..., 1:]
+    total = before + term  # but for the order of additions, that is the end
+    part = total - before
+    errors = (before - (total - part)) + (term - part) + (total - end)
+    return astype(ends[..., -1:].sum(-1) - 1 + errors.sum(-1), p.dtype)
 
 
 class Wishart(Refusing):

@@ -1,0 +1,54 @@
+"""Probabilities of counts, and densities of gamma distributions, without the loss of digits that large numbers bring:
+logarithms of powers and of factorials, each as large as k log(k), are not formed.
+
+``mean^k exp(-mean) / k!`` is ``exp(-deviance(k, mean) - stirling_error(k))``. Where it is not small, neither of these
+is large: the first is 0 where k is the mean, the second grows as ``log(k) / 2``. (C. Loader, "Fast and accurate
+computation of binomial probabilities", 2000.)
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from .._core import Tensor, kl_div, stirling_error, where
+from .._numpy.special import gammaln, xlogy
+from ._base import LIMITS, if_any, with_value
+
+__all__ = ["above_0", "deviance", "log_gamma_density"]
+
+_LARGE = 16.0  # below, what is formed is not large
+
+
+def above_0(k: Tensor) -> Tensor:
+    """k >= 0; in the place of a 0 that is differentiated the least normal number: `deviance` and `stirling_error` have
+    infinite slopes by k there, of which the sum is finite."""
+    if not k.requires_grad:
+        return k
+    at_0 = if_any(k.detach() == 0)
+    return k if at_0 is None else where(at_0, k + _least(k), k)
+
+
+def deviance(k: Tensor, mean: Tensor) -> Tensor:
+    """``k log(k / mean) - k + mean``; for a mean of 0 it is 0 or infinite, with the slopes next to there."""
+    at_0 = if_any(mean.detach() == 0)
+    if at_0 is None:
+        return kl_div(k, mean)
+    y = kl_div(k, where(at_0, mean + LIMITS[mean.dtype][1], mean))
+    return with_value(y, at_0, where(k.detach() <= _least(k), 0.0, math.inf))
+
+
+def log_gamma_density(x: Tensor, a: Tensor) -> Tensor:
+    """The logarithm of the density of the gamma distribution of shape a and scale 1."""
+    is_large = if_any(a.detach() > _LARGE)
+    shape = a if is_large is None else where(is_large, 1.0, a)
+    y = xlogy(shape - 1, x) - x - gammaln(shape)
+    if is_large is None:
+        return y
+    k = where(is_large, a - 1, 1.0)
+    return where(is_large, -(deviance(k, x) + stirling_error(k)), y)
+
+
+def _least(k: Tensor) -> float:
+    return float(np.finfo(k.dtype).tiny)
