@@ -1,6 +1,6 @@
 """Training on several processes, each with its part of every batch: `mpiexec -n 4 python mpi_regression.py`.
 
-Without mpiexec, or without mpi4py (`pip install fastgrad[mpi]`), it is one process with the same result.
+Without mpiexec, or without mpi4py (`pip install 'fastgrad[mpi]'`), it is one process with the same result.
 """
 
 import numpy as np

@@ -12,6 +12,8 @@ import types
 import warnings
 from collections.abc import Iterable
 
+from ._instead import WRITTEN
+
 _OURS = os.path.dirname(__file__)
 _STANDARD = os.path.dirname(os.__file__)
 
@@ -71,11 +73,32 @@ _OF_SCIPY_LINALG = {
 }  # fmt: skip
 
 
+def _of_wrapped(frame: types.FrameType, module: str) -> tuple[str, str]:
+    """Name and module of a frame's function, or of that which it wraps: SciPy's wrappers call it for each matrix of a
+    stack, or for samples along an axis, or for arrays of one namespace."""
+    name = frame.f_code.co_name
+    for variable in ("f", "fun", "func", "hypotest_fun_in"):
+        wrapped = frame.f_locals.get(variable)
+        if "wrapper" in name and isinstance(wrapped, types.FunctionType):
+            return wrapped.__name__.lstrip("_"), wrapped.__module__
+    return name, module
+
+
+def _written(frame: types.FrameType, module: str) -> str:
+    """What to write instead of the function of SciPy's that a frame belongs to, as the end of a text; "" if unknown."""
+    name, module = _of_wrapped(frame, module)
+    if name == "__init__":
+        name = frame.f_code.co_qualname.partition(".")[0]
+    parts = module.split(".")
+    for n in range(len(parts), 1, -1):  # "scipy.linalg._basic" is part of "scipy.linalg"
+        if text := WRITTEN.get(".".join(parts[:n]), {}).get(name):
+            return f". Instead of SciPy's {name} write {text}"
+    return ""
+
+
 def _called(frame: types.FrameType, module: str) -> str:
     """What function of SciPy's a frame belongs to, as in "linalg.inv"; "" if it has no counterpart here."""
-    name, wrapped = frame.f_code.co_name, frame.f_locals.get("f")
-    if name == "wrapper" and isinstance(wrapped, types.FunctionType):  # which calls f for each matrix of a stack
-        name, module = wrapped.__name__.lstrip("_"), wrapped.__module__
+    name, module = _of_wrapped(frame, module)
     if module.startswith("scipy.linalg.") and name in _OF_SCIPY_LINALG:
         return f"linalg.{name}"
     if module.startswith("scipy.stats."):  # a method of norm_gen or multivariate_normal_frozen, say
@@ -123,6 +146,8 @@ def _instead_among(frames: list[types.FrameType]) -> str:
             if theirs := _called(frame, name):
                 ours = _OF_SCIPY.get(theirs, theirs)
                 return f". Instead of SciPy's {theirs.rpartition('.')[2]} use fastgrad.{ours}"
+            if text := _written(frame, name):
+                return text
         elif name.startswith("numpy."):  # NumPy's functions call each other: the outermost is the one that was called
             of_numpy = _of_numpy(name, function) or of_numpy
         elif of_numpy:

@@ -421,6 +421,8 @@ WRONG = [
      r"carry\['a'\] came in as float64 .* float32"),
     (lambda x: fg.scan(lambda c, r: (r, r), 0.0, x.astype(np.float32)), TypeError,
      r"give an initial value of that kind by np.float32\(...\) \(Python's float counts as float64, its int as int64\)"),
+    (lambda x: fg.scan(lambda c, r: (c * r, r), np.ones(3, np.float32), x[:, None]), TypeError,
+     r"carry came in as float32 of shape \(3,\) and goes on as float64 of shape \(3,\); make float32 of what it meets"),
     (lambda x: fg.scan(lambda c, r: ((c,), r), x, x), TypeError, "its structure must stay the same"),
     (lambda x: fg.scan(lambda c, r: (c, r), x, (x, np.ones(2))), ValueError, r"xs\[0\] has 3, xs\[1\] has 2"),
     (lambda x: fg.scan(lambda c, r: (c, r), x, x, length=4), ValueError, "length is 4"),

@@ -310,21 +310,6 @@ def test_what_is_no_function():
             function(3, 1.0)
 
 
-@pytest.mark.parametrize("method", WITH_GRADIENT[:7] + WITHOUT_GRADIENT)
-def test_nan_ends_as_in_scipy(method):
-    f = lambda x: np.sum(np.log(x) * np.nan)
-    theirs = lambda x: (np.nan, np.full_like(x, np.nan))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        ours = fg.minimize(f, np.ones(2), method=method)
-        if method in WITHOUT_GRADIENT:
-            expected = scipy.optimize.minimize(lambda x: np.nan, np.ones(2), method=method)
-        else:
-            expected = scipy.optimize.minimize(theirs, np.ones(2), jac=True, method=method)
-    assert ours.success == expected.success
-    np.testing.assert_equal(ours.fun, expected.fun)
-
-
 def test_args_are_passed_on_as_they_are():
     data = np.array([1.0, 2.0])
 

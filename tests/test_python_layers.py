@@ -14,7 +14,7 @@ PACKAGE = Path(__file__).resolve().parent.parent / "fastgrad"
 
 # From the bottom up. A wing is a folder, or some modules that stand beside each other.
 WINGS = [
-    "_arguments _user_frames _core _blas _lapack _config _names _native _plot _threads tree".split(),
+    "_arguments _instead _user_frames _core _blas _lapack _config _names _native _plot _threads tree".split(),
     ["_rules"],
     ["_numpy"],
     ["_transforms"],

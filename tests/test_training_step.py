@@ -4,6 +4,7 @@ import copy
 import dataclasses
 import gc
 import pickle
+import re
 import weakref
 
 import numpy as np
@@ -264,9 +265,9 @@ def test_losses_that_are_no_scalar_of_the_parameters(loss, message):
             "params['w'] is a Tensor, expected an ndarray: use np.array(params['w'].detach())",
         ),
         (
-            lambda: fg.training_step(line, {"w": 1.0}, "sgd"),
+            lambda: fg.training_step(line, {"w": True}, "sgd"),
             TypeError,
-            "params['w'] is of type float, expected a float32 or float64 array: use np.array(1.0)",
+            "params['w'] is of type bool, expected a float32 or float64 array: use an array",
         ),
         (
             lambda: fg.training_step(line, np.ones(2), "sgd", nonfinite="warn"),
@@ -552,3 +553,59 @@ def test_a_step_within_a_transform_that_reads_constants_only(compile):
 
     np.testing.assert_allclose(fg.grad(f)(np.ones(2)), np.full(2, 2 * 0.5**4))
     np.testing.assert_allclose(params, 1 - 0.5**3)
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ([0.0, 0], np.zeros(2)), ([[0, 1], [2, 3]], np.arange(4.0).reshape(2, 2)), (3, np.array(3.0)),
+        ({"a": [1, 2], "b": (0.5, 1)}, {"a": np.array([1.0, 2]), "b": (np.array(0.5), np.array(1.0))}),
+        ([np.float32(1), np.float32(2)], np.array([1, 2], np.float32)),
+        ([np.zeros(2), 1], [np.zeros(2), np.array(1.0)]),
+    ],
+)  # fmt: skip
+def test_numbers_and_lists_of_numbers_are_parameters(given, expected):
+    before = copy.deepcopy(given)
+
+    def loss(p):
+        return sum(fg.sum((leaf - 1.0) ** 2) for leaf in fg.tree.leaves(p))
+
+    by_arrays = copy.deepcopy(expected)
+    theirs = fg.training_step(loss, by_arrays, fg.optim.SGD(0.25))
+    step = fg.training_step(loss, copy.deepcopy(given), fg.optim.SGD(0.25))
+    assert [step() for _ in range(4)] == [theirs() for _ in range(4)]
+    result = fg.descend(loss, given, optimizer=fg.optim.SGD(0.25), steps=4)
+    for found in (step.params, result.params):
+        assert fg.tree.structure(found) == fg.tree.structure(expected)
+        for leaf, other in zip(fg.tree.leaves(found), fg.tree.leaves(by_arrays)):
+            assert leaf.dtype == other.dtype
+            np.testing.assert_array_equal(leaf, other)
+    for leaf, other in zip(fg.tree.leaves(given), fg.tree.leaves(before)):
+        np.testing.assert_array_equal(leaf, other)
+
+
+def test_arrays_stay_those_given():
+    params = {"w": np.zeros(2), "rest": [np.ones(1)]}
+    step = fg.training_step(lambda p: fg.sum(p["w"] ** 2) + fg.sum(p["rest"][0]), params, "sgd")
+    assert step.params is params
+    mixed = {"w": params["w"], "b": 1}
+    step = fg.training_step(lambda p: fg.sum(p["w"] ** 2) + p["b"], mixed, "sgd")
+    assert step.params is not mixed and step.params["w"] is params["w"] and mixed["b"] == 1
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ([True, False], "params has dtype bool, expected float32 or float64"),
+        ({"w": "a"}, "params['w'] is of type str, expected"),
+        ({"at": np.arange(3)}, "params['at'] has dtype int64, expected"),
+        ([1j], "params[0] is of type complex, expected"),
+    ],
+)
+def test_what_is_no_number_is_no_parameter(params, message):
+    for train in (
+        lambda: fg.training_step(lambda p: fg.sum(p), params, "sgd"),
+        lambda: fg.descend(lambda p: fg.sum(p), params, optimizer="sgd", steps=1),
+    ):
+        with pytest.raises(TypeError, match=re.escape(message)):
+            train()

@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from fastgrad._instead import WRITTEN
+
 SAMPLE = np.array([0.3, 0.6, 0.5, 0.9, 0.2, 0.7, 0.4, 0.8])
 OTHER = np.array([0.35, 0.1, 0.55, 0.65, 0.25, 0.75, 0.95, 0.45])
 PAIRS = np.stack([SAMPLE, OTHER], 1)
@@ -156,60 +158,96 @@ WITHOUT_NUMBERS: dict[str, dict[str, str]] = {
 }
 
 
-# What to write instead of a function that is refused; by name, with the arguments by which the test compares both.
-CURES: dict[str, dict[str, tuple[str, dict[str, Any]]]] = {
-    "numpy": {
-        "array": ("fastgrad.asarray(x)", {"x": [HALF, THREE]}),
-        "asanyarray": ("fastgrad.asarray(x)", {"x": SAMPLE}),
-        "asarray": ("fastgrad.asarray(x)", {"x": SAMPLE}),
-        "bmat": ("numpy.block(x)", {"x": [[SQUARE, SQUARE]]}),
-        "fromiter": ("fastgrad.stack(list(x))", {"x": NUMBERS, "dtype": float}),
-        "full": ("fastgrad.full(shape, x)", {"shape": (2, 3), "x": HALF}),
-        "kaiser": (
-            "numpy.i0(beta * numpy.sqrt(1 - numpy.linspace(-1, 1, M) ** 2)) / numpy.i0(beta)", {"M": 6, "beta": THREE},
-        ),
-    },
+# What to write instead of NumPy's functions that are refused; by name, with the arguments by which the test compares.
+OF_NUMPY: dict[str, tuple[str, dict[str, Any]]] = {
+    "array": ("fastgrad.asarray(x)", {"x": [HALF, THREE]}),
+    "asanyarray": ("fastgrad.asarray(x)", {"x": SAMPLE}),
+    "asarray": ("fastgrad.asarray(x)", {"x": SAMPLE}),
+    "bmat": ("numpy.block(x)", {"x": [[SQUARE, SQUARE]]}),
+    "fromiter": ("fastgrad.stack(list(x))", {"x": NUMBERS, "dtype": float}),
+    "full": ("fastgrad.full(shape, x)", {"shape": (2, 3), "x": HALF}),
+    "kaiser": (
+        "numpy.i0(beta * numpy.sqrt(1 - numpy.linspace(-1, 1, M) ** 2)) / numpy.i0(beta)", {"M": 6, "beta": THREE},
+    ),
+}  # fmt: skip
+
+# The arguments by which the test compares what fastgrad/_instead.py has instead of SciPy's. Empty: it is no expression
+# of these arguments.
+GIVEN: dict[str, dict[str, dict[str, Any]]] = {
     "scipy.special": {
-        "comb": ("fastgrad.special.binom(n, k)", {"n": SIX, "k": NUMBERS}),
-        "perm": (
-            "numpy.exp(fastgrad.special.gammaln(n + 1) - fastgrad.special.gammaln(n - k + 1))", {"n": SIX, "k": 2},
-        ),
-        "diric": ("numpy.sin(n * x / 2) / (n * numpy.sin(x / 2))", {"x": NUMBERS, "n": 3}),
-        "log_softmax": ("fastgrad.log_softmax(x, axis)", {"x": PAIRS, "axis": 0}),
-        "logsumexp": ("fastgrad.logsumexp(x, axis)", {"x": PAIRS, "axis": 0}),
-        "multigammaln": ("fastgrad.special.multigammaln(a, d)", {"a": THREE, "d": 2}),
-        "polygamma": ("fastgrad.special.polygamma(n, x)", {"n": 1, "x": NUMBERS}),
-        "softmax": ("fastgrad.softmax(x, axis)", {"x": PAIRS, "axis": 0}),
-        "spherical_in": (
-            "numpy.sqrt(numpy.pi / (2 * x)) * fastgrad.special.iv(n + 0.5, x)", {"n": 2, "x": NUMBERS},
-        ),
-        "spherical_jn": (
-            "numpy.sqrt(numpy.pi / (2 * x)) * fastgrad.special.jv(n + 0.5, x)", {"n": 2, "x": NUMBERS},
-        ),
-        "spherical_kn": (
-            "numpy.sqrt(numpy.pi / (2 * x)) * fastgrad.special.kv(n + 0.5, x)", {"n": 2, "x": NUMBERS},
-        ),
-        "spherical_yn": (
-            "numpy.sqrt(numpy.pi / (2 * x)) * fastgrad.special.yv(n + 0.5, x)", {"n": 2, "x": NUMBERS},
-        ),
+        "comb": {"n": SIX, "k": NUMBERS},
+        "perm": {"n": SIX, "k": 2},
+        "diric": {"x": NUMBERS, "n": 3},
+        "log_softmax": {"x": PAIRS, "axis": 0},
+        "logsumexp": {"x": PAIRS, "axis": 0},
+        "multigammaln": {"a": THREE, "d": 2},
+        "polygamma": {"n": 1, "x": NUMBERS},
+        "softmax": {"x": PAIRS, "axis": 0},
+        "spherical_in": {"n": 2, "x": NUMBERS},
+        "spherical_jn": {"n": 2, "x": NUMBERS},
+        "spherical_kn": {"n": 2, "x": NUMBERS},
+        "spherical_yn": {"n": 2, "x": NUMBERS},
     },
     "scipy.stats": {
-        "boxcox": ("(x**lmbda - 1) / lmbda", {"x": SAMPLE, "lmbda": 0.5}),
-        "entropy": ("-numpy.sum(fastgrad.special.xlogy(p, p))", {"p": SAMPLE / SAMPLE.sum()}),
-        "gmean": ("numpy.exp(numpy.mean(numpy.log(x)))", {"x": SAMPLE}),
-        "hmean": ("1 / numpy.mean(1 / x)", {"x": SAMPLE}),
-        "iqr": ("numpy.percentile(x, 75) - numpy.percentile(x, 25)", {"x": SAMPLE}),
-        "kurtosis": ("numpy.mean((x - numpy.mean(x)) ** 4) / numpy.var(x) ** 2 - 3", {"x": SAMPLE}),
-        "linregress": ("numpy.polyfit(x, y, 1)", {"x": SAMPLE, "y": OTHER}),
-        "moment": ("numpy.mean((x - numpy.mean(x)) ** order)", {"x": SAMPLE, "order": 3}),
-        "pearsonr": ("numpy.corrcoef(x, y)[0, 1]", {"x": SAMPLE, "y": OTHER}),
-        "quantile": ("numpy.quantile(x, p)", {"x": SAMPLE, "p": 0.4}),
-        "scoreatpercentile": ("numpy.percentile(x, per)", {"x": SAMPLE, "per": 40}),
-        "sem": ("numpy.std(x, ddof=1) / x.size**0.5", {"x": SAMPLE}),
-        "skew": ("numpy.mean((x - numpy.mean(x)) ** 3) / numpy.var(x) ** 1.5", {"x": SAMPLE}),
-        "wasserstein_distance": (
-            "numpy.mean(numpy.abs(numpy.sort(u) - numpy.sort(v)))  # samples of one size", {"u": SAMPLE, "v": OTHER},
-        ),
-        "zscore": ("(x - numpy.mean(x)) / numpy.std(x)", {"x": SAMPLE}),
+        "boxcox": {"x": SAMPLE, "lmbda": 0.5},
+        "entropy": {"p": SAMPLE / SAMPLE.sum()},
+        "gmean": {"x": SAMPLE},
+        "hmean": {"x": SAMPLE},
+        "iqr": {"x": SAMPLE},
+        "kurtosis": {"x": SAMPLE},
+        "linregress": {"x": SAMPLE, "y": OTHER},
+        "moment": {"x": SAMPLE, "order": 3},
+        "pearsonr": {"x": SAMPLE, "y": OTHER},
+        "quantile": {"x": SAMPLE, "p": 0.4},
+        "scoreatpercentile": {"x": SAMPLE, "per": 40},
+        "sem": {"x": SAMPLE},
+        "skew": {"x": SAMPLE},
+        "wasserstein_distance": {"u": SAMPLE, "v": OTHER},
+        "zscore": {"x": SAMPLE},
     },
+    "scipy.linalg": {
+        "block_diag": {"a": SQUARE, "b": PAIRS},
+        "circulant": {"c": SAMPLE},
+        "eigh_tridiagonal": {},
+        "hankel": {"c": SAMPLE, "r": OTHER},
+        "khatri_rao": {"a": SQUARE, "b": PAIRS},
+        "logm": {"A": SQUARE},
+        "lu_factor": {},
+        "lu_solve": {},
+        "matmul_toeplitz": {"c_and_r": (SAMPLE, OTHER), "x": SAMPLE},
+        "pinvh": {"a": SQUARE},
+        "solve_banded": {},
+        "solve_toeplitz": {"c_and_r": (SAMPLE[:2], OTHER[:2]), "b": NUMBERS},
+        "solveh_banded": {},
+        "sqrtm": {"A": SQUARE},
+    },
+    "scipy.spatial": {"distance_matrix": {"x": PAIRS, "y": SQUARE}},
+    "scipy.spatial.distance": {
+        "cdist": {"XA": PAIRS, "XB": SQUARE},
+        "cityblock": {"u": SAMPLE, "v": OTHER},
+        "cosine": {"u": SAMPLE, "v": OTHER},
+        "euclidean": {"u": SAMPLE, "v": OTHER},
+        "mahalanobis": {"u": NUMBERS, "v": SQUARE[0], "VI": SQUARE},
+        "pdist": {"X": PAIRS},
+        "sqeuclidean": {"u": SAMPLE, "v": OTHER},
+        "squareform": {},
+    },
+    "scipy.signal": {
+        "convolve": {"in1": SAMPLE, "in2": NUMBERS, "mode": "same"},
+        "correlate": {"in1": SAMPLE, "in2": NUMBERS, "mode": "same"},
+        "fftconvolve": {"in1": SAMPLE, "in2": NUMBERS, "mode": "full"},
+        "lfilter": {},
+        "oaconvolve": {"in1": SAMPLE, "in2": NUMBERS, "mode": "valid"},
+    },
+    "scipy.integrate": {
+        "cumulative_trapezoid": {"y": SAMPLE, "x": np.sort(OTHER)},
+        "simpson": {},
+        "trapezoid": {"y": SAMPLE, "x": np.sort(OTHER)},
+    },
+    "scipy.interpolate": {"CubicSpline": {}, "PchipInterpolator": {}, "interp1d": {}, "make_interp_spline": {}},
 }  # fmt: skip
+
+CURES: dict[str, dict[str, tuple[str, dict[str, Any]]]] = {
+    "numpy": OF_NUMPY,
+    **{m: {n: (WRITTEN[m][n], given) for n, given in named.items()} for m, named in GIVEN.items()},
+}

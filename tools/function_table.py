@@ -36,12 +36,14 @@ from function_calls import CALLS, CURES, NUMBERS, SQUARE, WITHOUT_NUMBERS, gener
 from test_numpy_protocol import arguments, dispatched, inputs  # noqa: E402
 
 import fastgrad as fg  # noqa: E402
+from fastgrad._instead import WRITTEN  # noqa: E402
 from fastgrad._numpy.protocol import INSTEAD  # noqa: E402
 
 PAGE = ROOT / "docs" / "functions.md"
 VERSIONS = f"NumPy {np.__version__} and SciPy {scipy.__version__}"
 INTEGERS = np.array([1, 2])
 DIFFERENTIABLE, DATA, REFUSED = "differentiable", "value only", "refused"
+COMPLETE = ("scipy.special", "scipy.stats")  # those of SciPy's modules that are listed whole
 UNCLEAR, READ = "refused by an error that names no cure", "read as numbers"
 SWITCHED = {DIFFERENTIABLE: "differentiable with SCIPY_ARRAY_API=1", DATA: "value only with SCIPY_ARRAY_API=1"}
 
@@ -256,6 +258,16 @@ def page() -> str:
             sections.append(section(module.__name__, of_module(module, seen(module))))
             sections.append(section_of_unseen(module, switched.get(module.__name__, {})))
         rest = section_of_unseen(scipy.stats, switched["scipy.stats"])
+    others = [
+        f"| `{title}.{name}` | `{text}` |" for title, written in WRITTEN.items() if title not in COMPLETE
+        for name, text in written.items()
+    ]  # fmt: skip
+    other = [
+        "## Other modules of SciPy", "",
+        "Their functions are refused by an error that says what to do. Where `fastgrad` has a function of the same",
+        "name, as for much of `scipy.linalg`, it names that; of these it says what to write:",
+        "", "| instead of | write |", "|---|---|", *others,
+    ]  # fmt: skip
     head = f"""# NumPy's and SciPy's functions of tensors
 
 What `np.f(t)` does with a tensor t that requires a gradient, for every public function of `numpy`, `numpy.linalg`,
@@ -266,7 +278,8 @@ programs, and gives NumPy's own result. Where it is differentiated, give it its 
 what the table says. Functions that convert their arguments before a protocol could show a tensor are "not seen by a
 protocol". Classes are not listed: what `np.vectorize` and `np.poly1d` do follows from the functions that they call.
 """
-    return "\n".join([head, *sections, distributions(), "### Functions of samples", "", rest]).rstrip() + "\n"
+    parts = [head, *sections, distributions(), "### Functions of samples", "", rest, *other]
+    return "\n".join(parts).rstrip() + "\n"
 
 
 def disagreements(text: str) -> list[str]:

@@ -74,10 +74,16 @@ def carried(name: str, structure: tree.Structure, before: list[Tensor], value: A
             same = a.dtype == b.dtype
             like = "" if same else f" by np.{b.dtype}(...) (Python's float counts as float64, its int as int64)"
             back = "reshape or sum" if same else f".astype(np.{a.dtype})"
+            cure = f"give an initial value of that kind{like}, or bring the new one back by {back}"
+            if a.shape == b.shape and a.dtype == np.float32 and b.dtype == np.float64:
+                cure = (
+                    "make float32 of what it meets that is float64, such as NumPy's numbers (np.float64(2)), arrays of "
+                    "float64 or integers, and zeros or draws without a dtype; Python's numbers do not widen it. Or "
+                    "give an initial value of float64"
+                )
             raise (ValueError if same else TypeError)(
                 f"{name}: {structure.paths('carry')[i]} came in as {kind_of(a.dtype, a.shape)} and goes on as "
-                f"{kind_of(b.dtype, b.shape)}; give an initial value of that kind{like}, or bring the new one back by "
-                f"{back}"
+                f"{kind_of(b.dtype, b.shape)}; {cure}"
             )
     return after
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +14,7 @@ from .._arguments import flag
 from .._compile.compiled import Compiled
 from .._core import Tensor
 from .._transforms.arguments import describe_type
+from .domain import ResidualsDomain
 from .vectors import Variables, Vector, refuse_native, scipy
 
 __all__ = ["curve_fit"]
@@ -61,8 +64,9 @@ def curve_fit(
         The parameters at the least sum of squares, and their estimated covariance; with full_output also SciPy's
         infodict, mesg and ier.
 
-    Raises TypeError where f returns nothing that was computed from tensors, ImportError if SciPy is not installed, else
-    what SciPy raises and warns.
+    Raises TypeError where f returns nothing that was computed from tensors, ValueError where f is not finite at p0, or
+    its derivatives at a point that the fit has come to, ImportError if SciPy is not installed, else what SciPy raises
+    and warns.
 
     >>> import numpy as np
     >>> import fastgrad as fg
@@ -82,11 +86,12 @@ def curve_fit(
         if getattr(xdata, "ndim", None) == 1 and hasattr(xdata, "to_numpy"):
             xdata = xdata.to_numpy()  # a column of a DataFrame, which would not take the tensors of the parameters
         fitted = _Model(f, compile)
-        exact = fitted.jacobian
+        domain = ResidualsDomain("curve_fit", fitted.values, fitted.jacobian, lambda found: _not_finite(f, found))
+        exact = domain.jacobian
 
         @functools.wraps(f)  # SciPy looks at the names of the parameters
         def model(x: Any, *params: Any) -> np.ndarray:
-            return fitted.values(x, *params)
+            return domain.values(x, *params)
 
     return optimize.curve_fit(
         model, xdata, ydata, p0, sigma, absolute_sigma, check_finite, bounds, method, exact, full_output=full_output,
@@ -130,6 +135,15 @@ class _Model:
     def jacobian(self, x: Any, *params: Any) -> np.ndarray:
         residuals, vector, more = self._at(x, params)
         return residuals.jacobian(vector, *more)
+
+
+def _not_finite(f: Callable[..., Any], vector: np.ndarray) -> str:
+    """The names of the parameters whose numbers in a vector are not finite."""
+    names: list[str] = []
+    with contextlib.suppress(TypeError, ValueError):  # it has no signature
+        names = [p.name for p in inspect.signature(f).parameters.values() if p.kind is not p.VAR_POSITIONAL][1:]
+    bad = np.flatnonzero(~np.isfinite(vector))
+    return ", ".join(names[i] if i < len(names) else f"parameter {i}" for i in bad)
 
 
 def _of_vector(f: Callable[..., Any], n: int) -> Callable[..., Any]:

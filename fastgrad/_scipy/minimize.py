@@ -13,6 +13,7 @@ import numpy as np
 from .. import tree
 from .._arguments import flag
 from .._compile.compiled import Compiled
+from .domain import Domain, NoStart, ResidualsDomain
 from .vectors import Function, Scalar, Variables, Vector, prepared, refuse_native, scipy
 
 __all__ = ["least_squares", "minimize", "root"]
@@ -20,6 +21,7 @@ __all__ = ["least_squares", "minimize", "root"]
 _WITHOUT_GRADIENT = {"nelder-mead", "powell", "cobyla", "cobyqa"}
 _WITH_PRODUCT = {"newton-cg", "trust-ncg", "trust-krylov", "trust-constr"}  # with Hessian-vector products
 _WITH_HESSIAN = {"dogleg", "trust-exact"}
+_INTERPOLATING = {"l-bfgs-b", "tnc"}  # in their line search
 
 
 def minimize(
@@ -87,6 +89,9 @@ def minimize(
         Its ``x``, ``jac`` and ``grad`` have the structure of x0, with the dtypes of its leaves. ``hess``, of dogleg and
         trust-exact, and ``hess_inv``, an estimate of BFGS and of L-BFGS-B (which ``.todense()`` makes an array), are
         matrices of shape (n, n) over the n elements of ``tree.ravel(x0)``, in its order: dicts by sorted keys.
+        A point that is tried where f raises LinAlgError, or is nan or inf, or its gradient is not finite, shortens the
+        step. If the start is such a point, or the search fails, ``message`` says what was not finite, by its place in
+        x0, and ``success`` is False; only a LinAlgError at the start is raised.
 
     Raises TypeError, naming the place, where x0 is no float, and where f returns no tensor that depends on x;
     ValueError where f returns more than one number; ImportError if SciPy is not installed; else what SciPy raises.
@@ -105,21 +110,38 @@ def minimize(
     objective, inputs = prepared(Scalar, "minimize", f, variables, args, compile, native)
     if name in _WITHOUT_GRADIENT:
         objective, inputs = Scalar("minimize", f, variables, args, compile), ()
-    fun: Callable[..., Any] = objective.value if name in _WITHOUT_GRADIENT else objective.value_and_gradient
-    result = optimize.minimize(
-        fun,
-        variables.start,
-        args=inputs,
-        method=method,
-        jac=None if name in _WITHOUT_GRADIENT else True,
-        hess=objective.hessian if name in _WITH_HESSIAN else None,
-        hessp=objective.hessian_product if name in _WITH_PRODUCT or callable(method) else None,
-        bounds=variables.bounds(bounds, optimize.Bounds),
-        constraints=_constraints(constraints, variables, optimize, compile, name, native),
-        tol=tol,
-        callback=variables.callback(callback, optimize.OptimizeResult),
-        options=options,
-    )
+    bounds = variables.bounds(bounds, optimize.Bounds)
+    constraints = _constraints(constraints, variables, optimize, compile, name, native)
+    interpolates = name in _INTERPOLATING or (method is None and bounds is not None and not constraints)
+    domain = Domain("minimize", objective, variables, interpolates)
+    told = variables.callback(callback, optimize.OptimizeResult)
+    try:
+        result = optimize.minimize(
+            domain.value if name in _WITHOUT_GRADIENT else domain.value_and_gradient,
+            variables.start,
+            args=inputs,
+            method=method,
+            jac=None if name in _WITHOUT_GRADIENT else True,
+            hess=domain.hessian if name in _WITH_HESSIAN else None,
+            hessp=domain.hessian_product if name in _WITH_PRODUCT or callable(method) else None,
+            bounds=bounds,
+            constraints=constraints,
+            tol=tol,
+            callback=domain.callback(told) if interpolates else told,
+            options=options,
+        )
+    except NoStart as stop:
+        gradient = {} if stop.gradient is None else {"jac": stop.gradient}
+        result = optimize.OptimizeResult(
+            x=variables.start, fun=stop.value, **gradient, success=False, status=-1, message=str(stop), nit=0, nfev=1,
+            njev=len(gradient),
+        )  # fmt: skip
+    except (ValueError, np.linalg.LinAlgError) as error:
+        if domain.told():
+            error.add_note(f"minimize: {domain.told()}")
+        raise
+    if not result.success and domain.told():
+        result.message = f"{result.message} {domain.told()}"
     return variables.result(result)
 
 
@@ -160,7 +182,9 @@ def least_squares(
         Its ``x`` and ``grad`` have the structure of x0; ``fun`` is the vector of residuals, ``jac`` the matrix of its
         derivatives by the elements of ``tree.ravel(x0)``.
 
-    Raises as ``minimize`` does, and ValueError where jac_sparsity lacks an entry.
+    A point that is tried where f is not finite or raises LinAlgError shortens the step. Raises as ``minimize`` does,
+    and ValueError where f is not finite at x0, where its derivatives are not, naming the place in x0, and where
+    jac_sparsity lacks an entry.
 
     >>> import fastgrad as fg, numpy as np
     >>> t = np.linspace(0, 1, 20)
@@ -183,8 +207,9 @@ def least_squares(
         if method == "lm":
             raise ValueError("least_squares: method='lm' takes no jac_sparsity; use 'trf' or 'dogbox'")
         jacobian = _sparse_jacobian(f, args, variables, jac_sparsity, residuals, compile)
+    domain = ResidualsDomain("least_squares", residuals.values, jacobian, variables.not_finite)
     result = optimize.least_squares(
-        residuals.values, variables.start, jac=jacobian, method=method, args=inputs, **options
+        domain.values, variables.start, jac=domain.jacobian, method=method, args=inputs, **options
     )
     return variables.result(result)
 

@@ -45,7 +45,7 @@ class Variables:
         if numbers:
             given, x0 = x0, with_arrays(x0, f"{name}: {what}")
             self._lists = [type(leaf) is list for leaf in tree.structure(x0).flatten_up_to(given, what)]
-        self._name, self._type = name, type(x0)
+        self._name, self._type, self._what = name, type(x0), what
         found, self.structure = tree.flatten(x0)
         paths = self.structure.paths(what)
         leaves = [_float_leaf(_as_float(leaf), f"{name}: {path}") for leaf, path in zip(found, paths)]
@@ -79,6 +79,14 @@ class Variables:
             if leaf is not None:
                 vector[part] = np.asarray(leaf).reshape(-1)
         return vector
+
+    def not_finite(self, vector: np.ndarray) -> str:
+        """In which leaves a vector like x has numbers that are not finite, and how many of how many."""
+        told = []
+        for path, (part, shape, _) in zip(self.structure.paths(self._what), self._parts):
+            if bad := np.count_nonzero(~np.isfinite(vector[part])):
+                told.append(f"{path} ({bad} of {part.stop - part.start} numbers)" if shape else path)
+        return ", ".join(told)
 
     def matrix(self, blocks: Sequence[Any]) -> np.ndarray:
         """Derivatives by each leaf, whose last axes are those of the leaf, side by side."""

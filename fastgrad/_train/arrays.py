@@ -13,7 +13,7 @@ from .. import tree
 from .._core import Tensor
 from .._transforms.arguments import with_arrays
 
-__all__ = ["arguments_of", "as_array", "as_numbers", "note_on_batch", "rows_error"]
+__all__ = ["arguments_of", "as_array", "as_numbers", "note_on_batch", "parameters_of", "rows_error"]
 
 
 def arguments_of(batch: Any, name: str = "training_step") -> Any:
@@ -26,6 +26,25 @@ def arguments_of(batch: Any, name: str = "training_step") -> Any:
         as_numbers(x, f"{name}: batch{path}") if _is_foreign(x) else x for x, path in zip(leaves, structure.paths(""))
     ]
     return structure.unflatten(arrays)
+
+
+def parameters_of(params: Any, name: str) -> Any:
+    """Parameters with arrays of floats in the places of numbers and lists of numbers; params itself if it has none.
+
+    Arrays of integers are left to be refused: they may be indices, which nobody means to train.
+    """
+    found = with_arrays(params, f"{name}: params")
+    leaves, structure = tree.flatten(found)
+    given = structure.flatten_up_to(params, "params")
+    made = [_as_parameter(leaf, type(was) is list) for leaf, was in zip(leaves, given)]
+    return params if all(a is b for a, b in zip(made, given)) else structure.unflatten(made)
+
+
+def _as_parameter(leaf: Any, is_list: bool) -> Any:
+    if not (is_list or isinstance(leaf, (float, int, np.floating, np.integer))) or isinstance(leaf, bool):
+        return leaf
+    array = np.array(leaf)
+    return array.astype(np.float64) if array.dtype.kind in "iu" else array
 
 
 def as_numbers(part: Any, place: str) -> np.ndarray:

@@ -18,6 +18,7 @@ from .._arguments import flag, integer, number
 from .._core import Tensor
 from .._transforms.arguments import tracked_error
 from .arguments import positive
+from .arrays import parameters_of
 from .epoch_end import EpochEnd
 from .parallel import RankError, Ranks, Stopped, agree_on_end, own_parts
 from .progress import Progress
@@ -76,8 +77,8 @@ def descend(
     loss : callable
         ``loss(params, *batch)`` returns a scalar computed by fastgrad or NumPy functions.
     params : nested structure
-        Where to start: float32 or float64 arrays; Python floats become float64 arrays. They are copied, so that those
-        given are never changed.
+        Where to start: float32 or float64 arrays. Numbers and lists of numbers become arrays, of float64 where they
+        are Python's. They are copied, so that those given are never changed.
     data : array, dict or tuple of these, or something to iterate over, optional
         Rows along the first axis, the same number in each array, of which batches are made: an array, a dict of arrays,
         which comes to the loss as a dict, or a tuple with one of these for each argument. Or an iterable of batches, or
@@ -376,7 +377,7 @@ def _check_ends(tol: Any, callback: Any, time_limit: Any) -> None:
 
 def _copied(params: Any) -> Any:
     """The parameters as arrays of our own, in the same structure."""
-    leaves, structure = tree.flatten(params)
+    leaves, structure = tree.flatten(parameters_of(params, "descend"))
     optim.check_distinct(leaves, structure, "params")
     for i, p in enumerate(leaves):
         if isinstance(p, Tensor) and (p.requires_grad or _core.traced(p)):
@@ -388,7 +389,7 @@ def _float_array(p: Any) -> Any:
     """A copy of a parameter that can be updated in place; what is no float array is left to be refused."""
     if isinstance(p, Tensor):
         p = p.detach().numpy()
-    if isinstance(p, (float, np.floating, np.ndarray)) and not _core.is_masked(p):
+    if isinstance(p, np.ndarray) and not _core.is_masked(p):
         return np.array(p, order="C")
     return p
 

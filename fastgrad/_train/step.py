@@ -21,7 +21,7 @@ from .._arguments import flag, integer
 from .._compile.compiled import Compiled
 from .._compile.replayed import Replayed
 from .._core import Tensor
-from .arrays import arguments_of, note_on_batch
+from .arrays import arguments_of, note_on_batch, parameters_of
 from .parallel import Ranks
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ class TrainingStep:
         self._has_aux = flag(_name, "has_aux", has_aux)
         self._ranks = _ranks
         self._has_more = self._accumulate > 1 or self._has_aux or self._clip is not None or _ranks is not None
-        self.params = params
+        self.params = params = parameters_of(params, _name)
         self.optimizer = optim.get(optimizer)
         self._searches = optim.takes_closure(self.optimizer)
         if self._searches and (self._clip is not None or self._accumulate > 1 or _ranks is not None):

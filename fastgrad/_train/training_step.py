@@ -71,7 +71,8 @@ def training_step(
         ``loss(params, *batch)`` returns a scalar computed by fastgrad or NumPy functions. A list of numbers in the
         batch, also a nested one, comes to it as an array.
     params : nested structure
-        float32 or float64 arrays, writable and C-contiguous. Each call updates them in place.
+        float32 or float64 arrays, writable and C-contiguous. Each call updates them in place. Numbers and lists of
+        numbers, which cannot change in place, become arrays in a structure of the step's own, ``step.params``.
     optimizer : fastgrad.optim.Optimizer or str
         An object of ``fastgrad.optim`` or a name.
     nonfinite : {"raise", "skip", "ignore"}
@@ -117,7 +118,7 @@ def training_step(
     -------
     TrainingStep
         A call does forward, backward and update, and returns the loss before the update as a float;
-        ``step.params`` are the live arrays, the very ones given: to set one, write into it (``w[...] = new``),
+        ``step.params`` are the live arrays, those given themselves: to set one, write into it (``w[...] = new``),
         or put another array of its shape and dtype in its place.
 
     Raises TypeError or ValueError, naming the place, for parameters that cannot be updated, and TypeError if the
