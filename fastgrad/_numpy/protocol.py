@@ -343,14 +343,6 @@ def _no_keyword(name: str, key: str) -> str:
     return f"{name}: the argument {key}= is not supported on tensors{cure}"
 
 
-def _array(
-    object: Any, dtype: Any = None, copy: Any = True, order: str = "K", subok: bool = False, ndmin: int = 0
-) -> Tensor:
-    """``numpy.array(..., like=t)``."""
-    x = _core.asarray(object, dtype)
-    return _core.reshape(x, (1,) * max(ndmin - x.ndim, 0) + x.shape)
-
-
 def _where(condition: Any, *choices: Any) -> Tensor:
     if len(choices) != 2:
         raise _NotHere("numpy.where: with a tensor, expected where(condition, x, y)")
@@ -384,10 +376,8 @@ def _functions() -> dict[Any, Callable[..., Any]]:
         if callable(theirs := getattr(np.linalg, name, None))
     }
     return table | {
-        np.take: take, np.where: _where,
-        np.permute_dims: _core.transpose, np.shape: lambda a: a.shape, np.ndim: lambda a: a.ndim,
-        np.size: lambda a, axis=None: a.size if axis is None else a.shape[axis],
-        np.copy: lambda a, order="K": _core.astype(a, a.dtype), np.array: _array,
+        np.take: take, np.where: _where, np.permute_dims: _core.transpose,
+        np.lib.stride_tricks.sliding_window_view: functions.sliding_window_view,
     }  # fmt: skip
 
 
