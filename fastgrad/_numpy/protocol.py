@@ -20,6 +20,7 @@ import numpy as np
 
 from .. import _core
 from .._core import Tensor
+from .._instead import WRITTEN
 from . import functions
 from .indexing import take
 from .results import put
@@ -321,11 +322,14 @@ INSTEAD = {
 
 
 def _missing(name: str) -> str:
-    instead = INSTEAD.get(name.rpartition(".")[2])
+    module, _, own = name.rpartition(".")
+    instead = WRITTEN["scipy.fft"].get("fft") if module == "numpy.fft" else INSTEAD.get(own)
     hint = f"write it as {instead}, or " if instead else ""
+    theirs = WRITTEN.get(module, {}).get(own)
     return (
         f"{name} is not supported on tensors; {hint}give a function of ndarrays its rule with fastgrad.primitive, "
         "or pass np.asarray(fastgrad.stop_gradient(t)) for values without gradients"
+        + (f". Instead of SciPy's {own} write {theirs}" if theirs else "")
     )
 
 
