@@ -204,8 +204,9 @@ TABLE = {
         (
             "np.fft.fft(w)",
             TypeError,
-            "numpy.fft.fft is not supported on tensors; give a function of ndarrays its rule with "
-            "fastgrad.primitive, or pass np.asarray(fastgrad.stop_gradient(t)) for values "
+            "numpy.fft.fft is not supported on tensors; write it as x @ numpy.fft.fft(numpy.eye(n)).real and "
+            "x @ numpy.fft.fft(numpy.eye(n)).imag  # parts of complex numbers, which are not supported, or give a "
+            "function of ndarrays its rule with fastgrad.primitive, or pass np.asarray(fastgrad.stop_gradient(t)) for values "
             "without gradients",
         ),
         (
