@@ -68,7 +68,7 @@ if not typing.TYPE_CHECKING:
 _core.bind_layer(_numpy.indexing, _numpy.protocol, _numpy.functions, _rules, _native)
 
 _CALLED_OTHERWISE = {  # names of JAX, PyTorch and SciPy
-    "Adam": "optim.Adam", "PRNGKey": "random.default_rng", "SGD": "optim.SGD", "Variable": "tensor", "array": "asarray",
+    "Adam": "optim.Adam", "PRNGKey": "random.default_rng", "SGD": "optim.SGD", "Variable": "tensor",
     "autograd": "grad", "bmm": "matmul", "cat": "concatenate", "clamp": "clip", "cumlogsumexp": "logcumsumexp",
     "custom_gradient": "custom_vjp", "detach": "stop_gradient", "from_numpy": "asarray",
     "func": "grad, vmap, jacobian", "functional": "losses and fastgrad.activations", "gather": "take_along_axis",

@@ -4,20 +4,53 @@ Errors say it (`_user_frames.py`), and docs/functions.md lists it. Each text is 
 arguments, or a comment behind it says of what; tests/test_function_table.py compares with SciPy's results.
 """
 
+_PARTS = (
+    "x @ numpy.fft.fft(numpy.eye(n)).real and x @ numpy.fft.fft(numpy.eye(n)).imag  # parts of complex numbers, which "
+    "are not supported"
+)
+_STEPS = "fastgrad.scan(step, y0, h)  # with a step of the method of Runge and Kutta for each length in h"
+_ROOT = "x - f(x) / slope(x)  # of the root x, found without gradients: this step of Newton's method has its gradient"
+
 WRITTEN: dict[str, dict[str, str]] = {
     "scipy.special": {
+        "boxcox": "fastgrad.expm1(lmbda * fastgrad.log(x)) / lmbda",
+        "chdtr": "fastgrad.stats.chi2.cdf(x, v)",
+        "chdtrc": "fastgrad.stats.chi2.sf(x, v)",
         "comb": "fastgrad.special.binom(n, k)",
+        "cosdg": "fastgrad.cos(fastgrad.radians(x))",
+        "cosm1": "-2 * fastgrad.sin(x / 2) ** 2",
         "diric": "numpy.sin(n * x / 2) / (n * numpy.sin(x / 2))",
+        "exp10": "10.0**x",
+        "exprel": "fastgrad.expm1(x) / x",
+        "fdtr": "fastgrad.stats.f.cdf(x, dfn, dfd)",
+        "gdtr": "fastgrad.special.gammainc(b, a * x)",
+        "huber": "fastgrad.where(abs(r) <= delta, r * r / 2, delta * (abs(r) - delta / 2))",
+        "inv_boxcox": "fastgrad.exp(fastgrad.log1p(lmbda * y) / lmbda)",
+        "k0": "fastgrad.special.kv(0, x)",
+        "k0e": "fastgrad.special.kve(0, x)",
+        "k1": "fastgrad.special.kv(1, x)",
+        "k1e": "fastgrad.special.kve(1, x)",
+        "kn": "fastgrad.special.kv(n, x)",
         "log_softmax": "fastgrad.log_softmax(x, axis)",
         "logsumexp": "fastgrad.logsumexp(x, axis)",
+        "loggamma": "fastgrad.special.gammaln(z)  # of real numbers",
         "multigammaln": "fastgrad.special.multigammaln(a, d)",
         "perm": "numpy.exp(fastgrad.special.gammaln(n + 1) - fastgrad.special.gammaln(n - k + 1))",
+        "pdtr": "fastgrad.stats.poisson.cdf(k, m)",
+        "poch": "fastgrad.exp(fastgrad.special.gammaln(z + m) - fastgrad.special.gammaln(z))",
         "polygamma": "fastgrad.special.polygamma(n, x)",
+        "powm1": "fastgrad.expm1(y * fastgrad.log(x))",
+        "pseudo_huber": "delta**2 * (fastgrad.sqrt(1 + (r / delta) ** 2) - 1)",
+        "sindg": "fastgrad.sin(fastgrad.radians(x))",
         "softmax": "fastgrad.softmax(x, axis)",
         "spherical_in": "numpy.sqrt(numpy.pi / (2 * x)) * fastgrad.special.iv(n + 0.5, x)",
         "spherical_jn": "numpy.sqrt(numpy.pi / (2 * x)) * fastgrad.special.jv(n + 0.5, x)",
         "spherical_kn": "numpy.sqrt(numpy.pi / (2 * x)) * fastgrad.special.kv(n + 0.5, x)",
         "spherical_yn": "numpy.sqrt(numpy.pi / (2 * x)) * fastgrad.special.yv(n + 0.5, x)",
+        "tandg": "fastgrad.tan(fastgrad.radians(x))",
+        "y0": "fastgrad.special.yv(0, x)",
+        "y1": "fastgrad.special.yv(1, x)",
+        "yn": "fastgrad.special.yv(n, x)",
     },
     "scipy.stats": {
         "boxcox": "(x**lmbda - 1) / lmbda",
@@ -52,6 +85,14 @@ WRITTEN: dict[str, dict[str, str]] = {
         "solve_banded":
             'fastgrad.linalg.solve(a, b, assume_a="tridiagonal")  # of the whole matrix, with three '
             'diagonals',
+        "solve_continuous_lyapunov":
+            "fastgrad.linalg.solve(fastgrad.kron(a, numpy.eye(len(a))) + fastgrad.kron(numpy.eye(len(a)), a), "
+            "fastgrad.ravel(q)).reshape(q.shape)",
+        "solve_discrete_lyapunov":
+            "fastgrad.linalg.solve(numpy.eye(len(a) ** 2) - fastgrad.kron(a, a), fastgrad.ravel(q)).reshape(q.shape)",
+        "solve_sylvester":
+            "fastgrad.linalg.solve(fastgrad.kron(a, numpy.eye(len(b))) + fastgrad.kron(numpy.eye(len(a)), b.T), "
+            "fastgrad.ravel(q)).reshape(q.shape)",
         "solve_toeplitz": "fastgrad.linalg.solve(fastgrad.linalg.toeplitz(*c_and_r), b)",
         "solveh_banded": 'fastgrad.linalg.solve(a, b, assume_a="pos")  # of the whole matrix',
         "sqrtm": "fastgrad.linalg.funm_symmetric(A, fastgrad.sqrt)  # of a symmetric matrix",
@@ -71,15 +112,43 @@ WRITTEN: dict[str, dict[str, str]] = {
     },
     "scipy.signal": {
         "convolve": "fastgrad.convolve(in1, in2, mode)",
+        "convolve2d":
+            'fastgrad.einsum("ijkl,kl->ij", fastgrad.sliding_window_view(in1, in2.shape), in2[::-1, ::-1])  # "valid"',
         "correlate": "fastgrad.correlate(in1, in2, mode)",
+        "correlate2d": 'fastgrad.einsum("ijkl,kl->ij", fastgrad.sliding_window_view(in1, in2.shape), in2)  # "valid"',
         "fftconvolve": "fastgrad.convolve(in1, in2, mode)",
         "lfilter": "fastgrad.scan(step, start, x)  # with a step for each sample",
         "oaconvolve": "fastgrad.convolve(in1, in2, mode)",
     },
     "scipy.integrate": {
         "cumulative_trapezoid": "fastgrad.cumsum((y[1:] + y[:-1]) / 2 * fastgrad.diff(x))",
+        "odeint": _STEPS,
+        "quad": "fastgrad.sum(w * f(x))  # with nodes x and weights w of numpy.polynomial.legendre.leggauss",
         "simpson": "fastgrad.sum(scipy.integrate.simpson(numpy.eye(len(y)), x=x) * y)  # x without a gradient",
+        "solve_ivp": _STEPS,
         "trapezoid": "fastgrad.trapezoid(y, x)",
+    },
+    "scipy.optimize": {
+        "bisect": _ROOT,
+        "brenth": _ROOT,
+        "brentq": _ROOT,
+        "ridder": _ROOT,
+    },
+    "scipy.ndimage": {
+        "convolve":
+            'fastgrad.einsum("ijkl,kl->ij", fastgrad.sliding_window_view(fastgrad.pad(input, 1, "symmetric"), '
+            '(3, 3)), weights[::-1, ::-1])  # of 3 x 3 weights',
+        "correlate":
+            'fastgrad.einsum("ijkl,kl->ij", fastgrad.sliding_window_view(fastgrad.pad(input, 1, "symmetric"), '
+            '(3, 3)), weights)  # of 3 x 3 weights',
+    },
+    "scipy.fft": {
+        "dct": "x @ scipy.fft.dct(numpy.eye(x.shape[-1]))",
+        "dst": "x @ scipy.fft.dst(numpy.eye(x.shape[-1]))",
+        "fft": _PARTS,
+        "idct": "x @ scipy.fft.idct(numpy.eye(x.shape[-1]))",
+        "ifft": _PARTS,
+        "rfft": _PARTS,
     },
     "scipy.interpolate": {
         "CubicSpline": "scipy.interpolate.CubicSpline(x, numpy.eye(len(x)))(at) @ y  # at points without a gradient",

@@ -131,8 +131,12 @@ def _of_numpy(module: str, function: str) -> str:
 
 
 def instead_of_theirs() -> str:
-    """The end of an error's text where a function of NumPy's or SciPy's called us, and we have that function, too."""
-    return _instead_among(_frames())
+    """The end of an error's text where a function of NumPy's or SciPy's called us, and we have that function, too.
+
+    Only those that the user's code called: behind it may be a solver of SciPy's, which calls that code in turn."""
+    frames = _frames()
+    users = next((i for i, frame in enumerate(frames) if rank(frame.f_code.co_filename) == 0), None)
+    return _instead_among(frames[:users])
 
 
 def _instead_among(frames: list[types.FrameType]) -> str:

@@ -276,3 +276,23 @@ def test_ragged_lists_of_tensors_are_refused():
             fg.asarray(data)
     with pytest.raises(TypeError, match="expected numbers, got the str"):
         fg.asarray([t[0], "a"])
+
+
+@pytest.mark.parametrize("x", [np.arange(3.0), [[1, 2], [3, 4]], 2.5, np.float32(1), [True]])
+def test_an_array_has_memory_of_its_own(x):
+    for ndmin in (0, 1, 3):
+        got, expected = fg.array(x, ndmin=ndmin), np.array(x, ndmin=ndmin)
+        assert (got.dtype, got.shape) == (expected.dtype, expected.shape)
+        np.testing.assert_array_equal(got.numpy(), expected)
+    assert fg.array(x, "f4").dtype == np.float32
+    assert not np.shares_memory(fg.array(x).numpy(), x) and not np.shares_memory(fg.copy(x).numpy(), x)
+    if isinstance(x, np.ndarray):
+        assert np.shares_memory(fg.array(x, copy=None).numpy(), x)
+
+
+def test_arrays_of_tensors_are_recorded():
+    t = fg.tensor([1.0, 2.0], requires_grad=True)
+    (fg.array([t[0] * 3, 4.0, t[1]], ndmin=2)[0] @ fg.copy(t)[[0, 0, 1]]).backward()
+    np.testing.assert_allclose(t.grad, [10.0, 4.0])  # 3 x**2 + 4 x + y**2
+    with pytest.raises(ValueError, match="^asarray: expected order as 'C', 'A', 'K' or None, got 'F'"):
+        fg.array([1.0], order="F")

@@ -79,7 +79,45 @@ ARGUMENTS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("title, name", [(t, n) for t, names in WRITTEN.items() for n in names])
+# Those of which the functions that they call return tensors.
+OF_FUNCTIONS = {
+    "bisect": lambda f, p: f(lambda t: t - p, 0.0, 5.0),
+    "odeint": lambda f, p: f(lambda y, t: -p * y, [1.0], [0.0, 1.0]), "quad": lambda f, p: f(lambda t: p * t, 0, 1),
+    "solve_ivp": lambda f, p: f(lambda t, y: -p * y, (0, 1), [1.0]),
+}  # fmt: skip
+OF_FUNCTIONS |= dict.fromkeys(("brentq", "brenth", "ridder"), OF_FUNCTIONS["bisect"])
+
+
+@pytest.mark.parametrize("title, name", [(t, n) for t, names in WRITTEN.items() for n in names if n in OF_FUNCTIONS])
+def test_the_error_names_what_to_write_where_a_function_returns_a_tensor(title, name):
+    function = getattr(importlib.import_module(title), name)
+    expected = f"Instead of SciPy's {name} write {WRITTEN[title][name]}"
+    with pytest.raises(TypeError, match=re.escape(expected) + "$"):
+        fg.grad(lambda p: OF_FUNCTIONS[name](function, p))(2.0)
+
+
+@pytest.mark.parametrize("name", ["fft", "rfft2", "irfft"])
+def test_transforms_of_fourier_are_told_of_real_products(name):
+    with pytest.raises(TypeError, match=re.escape(f"numpy.fft.{name} is not supported on tensors; write it as x @ ")):
+        getattr(np.fft, name)(fg.tensor(np.ones((4, 4)), requires_grad=True))
+
+
+@pytest.mark.parametrize("solve", ["minimize", "root"])
+def test_a_solver_behind_the_users_function_is_not_named(solve):
+    import scipy.optimize
+
+    def f(x):
+        t = fg.tensor(x, requires_grad=True)
+        return np.array([t[0] ** 2, t[1]])
+
+    with pytest.raises(TypeError) as raised:
+        getattr(scipy.optimize, solve)(f, [1.0, 2.0])
+    assert "fastgrad.asarray" in str(raised.value) and solve not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "title, name", [(t, n) for t, names in WRITTEN.items() for n in names if n not in OF_FUNCTIONS]
+)
 def test_the_error_names_what_to_write(title, name):
     if (function := getattr(importlib.import_module(title), name, None)) is None:
         pytest.skip(f"this version has no {name}")
@@ -95,6 +133,33 @@ def test_the_error_names_what_to_write(title, name):
         expected = f"Instead of SciPy's {name} use fastgrad.special.{name}"
     with pytest.raises((TypeError, AttributeError), match=re.escape(expected) + "$"):
         function(*[tracked(x) for x in given])
+
+
+@pytest.mark.parametrize("name", ["dct", "idct", "dst"])
+def test_cosine_transforms_are_written_by_their_matrix(name):
+    import scipy.fft
+
+    x = fg.tensor(np.sin(np.arange(12.0)).reshape(2, 6), requires_grad=True)
+    found = eval(WRITTEN["scipy.fft"][name], {"numpy": np, "scipy": scipy, "x": x})
+    np.testing.assert_allclose(found.detach().numpy(), getattr(scipy.fft, name)(x.detach().numpy()), atol=1e-14)
+
+
+def test_the_parts_of_fouriers_transform_are_products():
+    x = np.sin(np.arange(6.0))
+    real, imaginary = WRITTEN["scipy.fft"]["fft"].partition("  #")[0].split(" and ")
+    parts = [eval(text, {"numpy": np, "x": fg.tensor(x), "n": 6}).numpy() for text in (real, imaginary)]
+    np.testing.assert_allclose(parts, [np.fft.fft(x).real, np.fft.fft(x).imag], atol=1e-14)
+
+
+def test_one_step_of_newtons_method_has_the_gradient_of_a_root():
+    import scipy.optimize
+
+    def root(p):
+        x = scipy.optimize.brentq(lambda t: np.exp(t) - float(fg.stop_gradient(p)) - 1, 0, 5)
+        names = {"x": x, "f": lambda t: np.exp(t) - p - 1, "slope": np.exp}
+        return eval(WRITTEN["scipy.optimize"]["brentq"], names)
+
+    np.testing.assert_allclose(fg.value_and_grad(root)(1.5), (np.log(2.5), 1 / 2.5), rtol=1e-10)
 
 
 def test_what_is_linear_in_the_values_is_written_by_weights():

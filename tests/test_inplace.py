@@ -74,6 +74,87 @@ def test_integers_change_in_place_too():
     assert (x.dtype, x.tolist(), view.tolist()) == (np.int64, [5, 6, 6], [5, 6, 6])
 
 
+# ---- tensors without axes ------------------------------------------------------------------------------------------
+def partial_sums(x):
+    """The sum of the elements and of the first ones, as each of those that are kept keeps its value."""
+    kept, s = [], x[0]
+    for i in range(1, 3):
+        kept.append(s)
+        s += x[i]
+    return s + np.sum(np.stack(kept))
+
+
+def mean_beside_the_sum(x):
+    s = np.sum(x)
+    total = s
+    s /= 3
+    return total * s
+
+
+def one_more(x):
+    s = x[1]
+    y = s
+    y *= s
+    y -= 1.0
+    return s * y
+
+
+def a_count_is_divided(x):
+    n = np.sum(x > 0)
+    counted = n
+    n /= 2
+    return n * x[0] + counted
+
+
+def a_sum_becomes_a_vector(x):
+    s = np.sum(x)
+    s += x
+    return np.sum(s * s)
+
+
+@pytest.mark.parametrize("f", [partial_sums, mean_beside_the_sum, one_more, a_count_is_divided, a_sum_becomes_a_vector])
+def test_without_axes_a_value_is_what_a_scalar_is_to_numpy(f):
+    x, t = np.array([1.5, 2.25, 3.125]), np.array([0.5, -1.0, 2.0])
+    value, step = f(x), 1e-6
+    slope = (f(x + step * t) - f(x - step * t)) / (2 * step)
+    got, gradient = fg.value_and_grad(f)(x)
+    np.testing.assert_allclose([got, gradient @ t], [value, slope], rtol=1e-8)
+    np.testing.assert_allclose(fg.jvp(f, (x,), (t,)), [value, slope], rtol=1e-8)
+    np.testing.assert_allclose(fg.compile(f)(x), value, rtol=1e-14)
+    np.testing.assert_allclose(fg.compile(fg.grad(f))(x), gradient, rtol=1e-14)
+    np.testing.assert_allclose(fg.vmap(f)(np.stack([x, t])), [value, f(t)], rtol=1e-14)
+    np.testing.assert_allclose(f(fg.asarray(x)).numpy(), value, rtol=1e-14)
+
+
+@pytest.mark.parametrize("number", [2.0, np.float64(2.0), fg.tensor(2.0)])
+def test_an_argument_without_axes_keeps_its_value(number):
+    def f(x):
+        y = x
+        y += 1
+        return x * y
+
+    assert float(f(number)) == 6.0
+    assert float(number) == 2.0
+    assert [float(v) for v in fg.value_and_grad(f)(number)] == [6.0, 5.0]
+    assert float(fg.hessian(f)(number)) == 2.0
+    assert fg.vmap(f)(np.array([2.0, 3.0])).tolist() == [6.0, 12.0]
+
+
+def test_a_parameter_without_axes_changes_in_place():
+    x = fg.tensor(2.0, requires_grad=True)
+    with pytest.raises(RuntimeError, match="made with requires_grad=True is changed in place"):
+        x -= 1.0
+    same = x
+    with fg.no_grad():
+        x -= 0.5
+    assert x is same and x.requires_grad and float(x) == 1.5
+    y = fg.zeros(())
+    same = y
+    y[...] = 4.0
+    y += 1.0
+    assert float(same) == 4.0 and float(y) == 5.0
+
+
 # ---- gradients -----------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("tracked", ["target", "operand", "both"])
 @pytest.mark.parametrize("name", OPERATORS)

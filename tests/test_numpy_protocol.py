@@ -28,7 +28,8 @@ NOT_OF_A_TENSOR = {"logspace", "geomspace", "put_along_axis"}
 # Those of dtypes, those of integers, and one that refuses what requires gradients.
 ASK_DTYPES = {"can_cast", "result_type"}
 OF_INTEGERS = {name for name in OURS if name.startswith("bitwise_") or name.endswith(("invert", "shift"))}
-WITHOUT_GRADIENT = ASK_DTYPES | OF_INTEGERS | {"nextafter"}
+ASK_SHAPES = {"shape", "ndim", "size"}
+WITHOUT_GRADIENT = ASK_DTYPES | ASK_SHAPES | OF_INTEGERS | {"nextafter"}
 CALLS = {
     # name: arguments that need no tensor; the others are called with one tensor, or two
     "ldexp": (np.array([1, 2, 3]),), "round": (1,), "around": (1,), "take": ([2, 0],), "reshape": ((3, 2),),
@@ -129,7 +130,7 @@ def test_numpys_function_is_ours_and_tracked(name):
 
 
 @pytest.mark.parametrize(
-    "name", [name for name in OURS if name not in NOT_OF_A_TENSOR | IN_PLACE | ASK_DTYPES | {"empty_like"}]
+    "name", [name for name in OURS if name not in NOT_OF_A_TENSOR | IN_PLACE | ASK_DTYPES | ASK_SHAPES | {"empty_like"}]
 )
 def test_numpys_function_of_a_constant_tensor_is_numpys(name):
     x, y = inputs(name)
@@ -140,6 +141,17 @@ def test_numpys_function_of_a_constant_tensor_is_numpys(name):
         b = np.asarray(b)  # of allclose and such a bool
         assert (a.dtype, a.shape) == (b.dtype, b.shape)
         np.testing.assert_allclose(a.numpy(), b, rtol=1e-15)
+
+
+@pytest.mark.parametrize("function", [np, fg])
+def test_what_a_tensor_tells_of_its_shape(function):
+    for t in (tracked(), fg.tensor(X)):
+        assert (function.shape(t), function.ndim(t), function.size(t), function.size(t, -1)) == ((2, 3), 2, 6, 3)
+    told = fg.compile(lambda t: t * function.ndim(t) + function.size(t, axis=0))
+    np.testing.assert_array_equal(told(X), X * 2 + 2)
+    assert (fg.shape([[1.0, tracked()[0, 0]]]), fg.ndim(3.0), fg.size([])) == ((1, 2), 0, 0)
+    with pytest.raises(np.exceptions.AxisError, match="^size: axis 2 "):
+        fg.size(tracked(), 2)
 
 
 def refusals(function, t):
@@ -158,11 +170,9 @@ def refusals(function, t):
 OTHERS = {f"numpy.{name}": f for name, f in NUMPY.items() if name not in fg.__all__}
 OTHERS |= {f"numpy.linalg.{name}": f for name, f in dispatched(np.linalg).items() if name not in fg.linalg.__all__}
 OTHERS |= {f"numpy.fft.{name}": f for name, f in dispatched(np.fft).items()}
-# What needs no gradient to be right, or is one of ours under another name
-ALSO_HERE = {"numpy.shape", "numpy.ndim", "numpy.size", "numpy.copy"}
 
 
-@pytest.mark.parametrize("name", [name for name in OTHERS if name not in ALSO_HERE])
+@pytest.mark.parametrize("name", OTHERS)
 def test_any_other_function_of_numpy_raises_and_is_named(name):
     said = refusals(OTHERS[name], tracked())
     own = OTHERS[name].__name__

@@ -343,3 +343,53 @@ def test_integer_parameters_of_every_type(integer):
         for call in (lambda: fg.roll(rows, wrong), lambda: fg.round(x, wrong), lambda: fg.tril(x, wrong)):
             with pytest.raises(TypeError):
                 call()
+
+
+# ---- windows ---------------------------------------------------------------------------------------------------------
+IMAGES = np.sin(np.arange(120.0)).reshape(2, 3, 4, 5)
+
+
+@pytest.mark.parametrize(
+    "window, axis",
+    [((2, 1, 3, 2), None), (3, -1), ((2, 3), (2, 3)), ((2, 3), (3, 3)), ((0,), (1,)), (4, 2), ((), ())],
+)
+def test_windows_are_those_of_numpy(window, axis):
+    expected = np.lib.stride_tricks.sliding_window_view(IMAGES, window, axis)
+    for windows in (fg.sliding_window_view, np.lib.stride_tricks.sliding_window_view):
+        x = fg.tensor(IMAGES, requires_grad=True)
+        y = windows(x, window, axis)
+        np.testing.assert_array_equal(y.detach().numpy(), expected)
+        y.backward(weights := np.cos(np.arange(float(y.size)).reshape(y.shape)))
+        read = np.zeros(IMAGES.size)  # each element gets the weights of all windows that read it
+        places = np.lib.stride_tricks.sliding_window_view(np.arange(IMAGES.size).reshape(IMAGES.shape), window, axis)
+        np.add.at(read, places.ravel(), weights.ravel())
+        np.testing.assert_allclose(x.grad.ravel(), read, rtol=1e-13, atol=1e-15)
+    np.testing.assert_array_equal(fg.compile(lambda t: fg.sliding_window_view(t, window, axis))(IMAGES), expected)
+    if axis is not None and min(np.atleast_1d(axis), default=0) >= 0:
+        stack = np.stack([IMAGES, IMAGES + 1])
+        mapped = fg.vmap(lambda t: fg.sliding_window_view(t, window, axis))(stack)
+        np.testing.assert_array_equal(mapped, np.stack([expected, expected + 1]))
+
+
+def test_windows_give_a_convolution_of_images():
+    signal = pytest.importorskip("scipy.signal")
+    image, kernel = IMAGES.reshape(10, 12), np.array([[1.0, -2.0], [0.5, 3.0], [0.0, 1.0]])
+
+    def convolved(x, k):
+        return fg.einsum("ijkl,kl->ij", fg.sliding_window_view(x, k.shape), k[::-1, ::-1])
+
+    np.testing.assert_allclose(
+        convolved(image, kernel).numpy(), signal.convolve2d(image, kernel, mode="valid"), rtol=1e-12, atol=1e-14
+    )
+    fg.check_grads(lambda x, k: fg.sum(convolved(x, k) ** 2), (image, kernel), order=2)
+
+
+def test_windows_that_there_are_not():
+    with pytest.raises(ValueError, match="expected a window of 0 to 5 elements along axis 3, got 6$"):
+        fg.sliding_window_view(IMAGES, 6, -1)
+    with pytest.raises(ValueError, match="expected a window of 0 to 3 elements along axis 1, got -1$"):
+        fg.sliding_window_view(IMAGES, -1, 1)
+    with pytest.raises(ValueError, match="expected a length for each of 4 axes, got 2$"):
+        fg.sliding_window_view(IMAGES, 2)
+    with pytest.raises(np.exceptions.AxisError, match="^sliding_window_view: axis 4 "):
+        fg.sliding_window_view(IMAGES, 2, 4)

@@ -12,6 +12,8 @@ PLACED = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEY
 LEFT_OUT = {
     "like": "the function itself makes tensors",
     "subok": "tensors have no subclasses",
+    "writeable": "of windows, which are a value here",
+    "ndmax": "of arrays of objects",
     "interpolation": "another name of method, which NumPy 2.4 has dropped",
     "kwargs": "NumPy hands these on to a ufunc or to other functions; ours are all named",
     "fix_imports": "of pickles, which tensors do not use",

@@ -274,12 +274,20 @@ cdef operate_inplace(int op, Tensor a, b):
     if a.t.array.weak:                          # it stands for a Python number, which cannot change in place
         return operate(op, a, b)
     refuse_inplace(a, name, "c = c + x does it in place of c += x")
+    if is_scalar(a):
+        return operate(op, a, b)
     if a.t.array.dtype > FG_FLOAT64:
         take_result(a, binary(op, a, b), name)
         return a
     other = as_float(b, name)
     check(fg_binary_inplace(op, &a.t, other.t))
     return a
+
+
+cdef inline bint is_scalar(Tensor a):
+    """Whether NumPy would have a scalar in the place of a, which cannot change in place: ``s += x`` makes a new one, and
+    what else names the old one keeps its value. A tensor made with requires_grad=True without axes is a parameter."""
+    return a.t.array.shape.ndim == 0 and (a.t.node == NULL or a.t.node.op != FG_OP_leaf or fg_transform != 0)
 
 
 cdef int refuse_inplace(Tensor a, str name, str instead) except -1:

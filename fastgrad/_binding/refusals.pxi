@@ -42,7 +42,7 @@ cdef int refuse_in_transform(Tensor x, str name) except -1:
         raise TypeError(f"{name}: a tensor that is being differentiated would silently become a constant; use "
                         "fastgrad's or NumPy's functions instead of math's, fastgrad.asarray instead of a list, "
                         "a = fastgrad.asarray(a).at[i].set(x) instead of a[i] = x in an ndarray, or say that a "
-                        "constant is meant with fastgrad.stop_gradient(x)")
+                        "constant is meant with fastgrad.stop_gradient(x)" + frames.instead_of_theirs())
     return 0
 
 

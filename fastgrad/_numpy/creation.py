@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .. import _core
-from .._core import Tensor, asarray, astype, broadcast_to, where
+from .._core import Tensor, asarray, astype, broadcast_to, reshape, where
 
 if TYPE_CHECKING:
     from .typing import TensorLike
@@ -24,6 +24,31 @@ def floating(x: TensorLike) -> Tensor:
     """x as a float tensor: integers and booleans in the dtype that NumPy would compute in."""
     x = asarray(x)
     return x if x.dtype.kind == "f" else astype(x, _core.float_dtype(x.dtype))
+
+
+def array(
+    object: Any, dtype: Any = None, *, copy: builtins.bool | None = True, order: str | None = None, ndmin: int = 0
+) -> Tensor:
+    """A tensor of the values of an array, a number, or nested lists of them and of tensors, with their gradients.
+
+    As ``asarray``, but ``copy=True`` is the default; ``ndmin`` puts axes of length 1 before those that there are.
+
+    >>> import fastgrad as fg
+    >>> fg.grad(lambda a: fg.sum(fg.array([a, 2 * a]) ** 2))(3.0)
+    30.0
+    """
+    x = asarray(object, dtype, order, copy=copy)
+    return reshape(x, (1,) * builtins.max(operator.index(ndmin) - x.ndim, 0) + x.shape)
+
+
+def copy(a: TensorLike, order: str = "K") -> Tensor:
+    """A tensor of the same values on memory of its own, in row-major order whatever ``order`` says. Gradients pass.
+
+    >>> import fastgrad as fg
+    >>> fg.copy([1.0, 2.0])
+    tensor([1., 2.])
+    """
+    return asarray(a, copy=True)
 
 
 NUMBERS = (bool, int, float)
@@ -319,6 +344,6 @@ def from_dlpack(x: Any, /, *, device: str | None = None, copy: builtins.bool | N
 
 
 __all__ = [
-    "arange", "empty", "empty_like", "eye", "from_dlpack", "full", "full_like", "geomspace", "identity", "linspace",
-    "logspace", "ones", "ones_like", "tri", "zeros", "zeros_like",
+    "arange", "array", "copy", "empty", "empty_like", "eye", "from_dlpack", "full", "full_like", "geomspace",
+    "identity", "linspace", "logspace", "ones", "ones_like", "tri", "zeros", "zeros_like",
 ]  # fmt: skip

@@ -20,6 +20,7 @@ import numpy as np
 
 from .. import _core
 from .._core import Tensor
+from .._instead import WRITTEN
 from . import functions
 from .indexing import take
 from .results import put
@@ -321,11 +322,14 @@ INSTEAD = {
 
 
 def _missing(name: str) -> str:
-    instead = INSTEAD.get(name.rpartition(".")[2])
+    module, _, own = name.rpartition(".")
+    instead = WRITTEN["scipy.fft"].get("fft") if module == "numpy.fft" else INSTEAD.get(own)
     hint = f"write it as {instead}, or " if instead else ""
+    theirs = WRITTEN.get(module, {}).get(own)
     return (
         f"{name} is not supported on tensors; {hint}give a function of ndarrays its rule with fastgrad.primitive, "
         "or pass np.asarray(fastgrad.stop_gradient(t)) for values without gradients"
+        + (f". Instead of SciPy's {own} write {theirs}" if theirs else "")
     )
 
 
@@ -341,14 +345,6 @@ def _no_keyword(name: str, key: str) -> str:
         "dtype": "; use .astype() on the arguments or the result",
     }.get(key, "")
     return f"{name}: the argument {key}= is not supported on tensors{cure}"
-
-
-def _array(
-    object: Any, dtype: Any = None, copy: Any = True, order: str = "K", subok: bool = False, ndmin: int = 0
-) -> Tensor:
-    """``numpy.array(..., like=t)``."""
-    x = _core.asarray(object, dtype)
-    return _core.reshape(x, (1,) * max(ndmin - x.ndim, 0) + x.shape)
 
 
 def _where(condition: Any, *choices: Any) -> Tensor:
@@ -384,10 +380,8 @@ def _functions() -> dict[Any, Callable[..., Any]]:
         if callable(theirs := getattr(np.linalg, name, None))
     }
     return table | {
-        np.take: take, np.where: _where,
-        np.permute_dims: _core.transpose, np.shape: lambda a: a.shape, np.ndim: lambda a: a.ndim,
-        np.size: lambda a, axis=None: a.size if axis is None else a.shape[axis],
-        np.copy: lambda a, order="K": _core.astype(a, a.dtype), np.array: _array,
+        np.take: take, np.where: _where, np.permute_dims: _core.transpose,
+        np.lib.stride_tricks.sliding_window_view: functions.sliding_window_view,
     }  # fmt: skip
 
 

@@ -40,6 +40,37 @@ def part(x: Tensor, axis: int, *bounds: int | None) -> Tensor:
     return x[(slice(None),) * axis + (slice(*bounds),)]
 
 
+def shape(a: TensorLike) -> tuple[int, ...]:
+    """The lengths of the axes. Nested lists may hold tensors.
+
+    >>> import fastgrad as fg
+    >>> fg.shape([[1.0, fg.tensor(2.0)]])
+    (1, 2)
+    """
+    return asarray(a).shape
+
+
+def ndim(a: TensorLike) -> int:
+    """The number of axes.
+
+    >>> import fastgrad as fg
+    >>> fg.ndim([[1.0, 2.0]])
+    2
+    """
+    return asarray(a).ndim
+
+
+def size(a: TensorLike, axis: Axis = None) -> int:
+    """The number of elements, or the length along an axis or several. Raises AxisError for an axis that there is not.
+
+    >>> import fastgrad as fg
+    >>> fg.size(fg.zeros((2, 3))), fg.size(fg.zeros((2, 3)), axis=1)
+    (6, 3)
+    """
+    x = asarray(a)
+    return x.size if axis is None else math.prod(x.shape[i] for i in normal_axes(axis, x.ndim, "size"))
+
+
 def swapaxes(a: TensorLike, axis1: int, axis2: int) -> Tensor:
     """Two axes exchanged.
 
@@ -311,6 +342,43 @@ def roll(a: TensorLike, shift: int | Sequence[int], axis: int | Sequence[int] | 
     return x
 
 
+def sliding_window_view(
+    x: TensorLike, window_shape: int | Sequence[int], axis: int | Sequence[int] | None = None
+) -> Tensor:
+    """All windows of a shape: the axes of their positions, and behind them those within a window. As it is a value, of
+    as many elements as all windows have, it is for windows of few elements.
+
+    Without ``axis``, ``window_shape`` has a length for each axis. The name is that of NumPy's function, of
+    ``numpy.lib.stride_tricks``; its ``subok`` and ``writeable`` have no meaning here. Raises ValueError for a window
+    that is longer than its axis, or of negative length, and where there is not one length for each of the axes.
+
+    >>> import fastgrad as fg
+    >>> fg.sliding_window_view([1.0, 2.0, 3.0, 4.0], 3)
+    tensor([[1., 2., 3.],
+            [2., 3., 4.]])
+
+    A correlation of images with a kernel is a product with the windows:
+
+    >>> windows = fg.sliding_window_view(fg.ones((4, 5)), (3, 3))
+    >>> fg.einsum("ijkl,kl->ij", windows, fg.ones((3, 3))).shape
+    (2, 3)
+    """
+    x = asarray(x)
+    lengths: Sequence[Any] = (window_shape,) if is_single(window_shape) else tuple(window_shape)  # type: ignore
+    axes: Sequence[Any] = range(x.ndim) if axis is None else (axis,) if is_single(axis) else tuple(axis)  # type: ignore
+    if len(lengths) != len(axes):
+        raise ValueError(f"sliding_window_view: expected a length for each of {len(axes)} axes, got {window_shape}")
+    for w, i in zip(map(operator.index, lengths), axes):
+        i = one_axis(i, x.ndim, "sliding_window_view")
+        if not 0 <= w <= x.shape[i]:
+            raise ValueError(
+                f"sliding_window_view: expected a window of 0 to {x.shape[i]} elements along axis {i}, got {w}"
+            )
+        places = np.arange(x.shape[i] - w + 1)[:, None] + np.arange(w)
+        x = moveaxis(gathered(x, asarray(places), i), i + 1, -1)
+    return x
+
+
 # ---- broadcasting ----------------------------------------------------------------------------------------------------
 def broadcast_shapes(*args: int | Sequence[int]) -> tuple[int, ...]:
     """The shape to which arrays of these shapes broadcast. Raises ValueError where there is none.
@@ -338,6 +406,6 @@ permute_dims = transpose
 
 __all__ = [
     "atleast_1d", "atleast_2d", "atleast_3d", "broadcast_arrays", "broadcast_shapes", "expand_dims", "flip", "fliplr",
-    "flipud", "matrix_transpose", "moveaxis", "permute_dims", "ravel", "repeat", "resize", "roll", "rollaxis", "rot90",
-    "squeeze", "swapaxes", "tile",
+    "flipud", "matrix_transpose", "moveaxis", "ndim", "permute_dims", "ravel", "repeat", "resize", "roll", "rollaxis",
+    "rot90", "shape", "size", "sliding_window_view", "squeeze", "swapaxes", "tile",
 ]  # fmt: skip
