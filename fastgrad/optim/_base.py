@@ -471,6 +471,11 @@ def next_update(
     return optimizer._update_rule(leaves, optimizer._rate(), structure)
 
 
+def updates_in_core(optimizer: Optimizer) -> bool:
+    """Whether `next_update` gives an update for the core to make."""
+    return optimizer._in_core and not optimizer._own_step
+
+
 def frozen(optimizer: Optimizer, leaves: Sequence[Any], structure: tree.Structure) -> tuple[bool, ...] | None:
     """Of each leaf, whether the optimizer leaves it as it is; None if it does so with none."""
     if not any(group.is_frozen for group in optimizer._groups):
