@@ -687,3 +687,24 @@ def test_gradients_that_are_being_differentiated_are_refused():
     (t**3).sum().backward(create_graph=True)
     SGD(0.1).step(t, t.grad)  # outside of transforms, as in any training loop
     np.testing.assert_allclose(t.numpy(), [0.7, 0.8], rtol=1e-15)
+
+
+def test_which_optimizers_the_core_updates():
+    """Where a method of a subclass takes part in the update, its gradients are not left in the program."""
+
+    class OwnStep(SGD):
+        def step(self, params, grads):
+            super().step(params, grads)
+
+    class OwnUpdate(SGD):
+        def _update(self, leaves, gradients, rate):
+            super()._update(leaves, gradients, rate)
+
+    for optimizer, expected in ((SGD(0.1), 1), (Adam(0.1), 1), (OwnStep(0.1), 0), (OwnUpdate(0.1), 0)):
+        step = fg.training_step(lambda w: fg.sum(w**2), np.ones(2), optimizer)
+        compiled = step._compiled
+        assert compiled.n_gradients == expected, optimizer
+        values = [step() for _ in range(3)]
+        if isinstance(optimizer, SGD):  # w is multiplied by 1 - 2 0.1
+            np.testing.assert_allclose(values, 2 * 0.8 ** (2 * np.arange(3)), rtol=1e-12)
+        assert step._compiled is compiled, "it was compiled a second time"

@@ -11,6 +11,7 @@ from _replay import same
 
 import fastgrad as fg
 from fastgrad import _core
+from fastgrad._compile.compiled import Compiled
 
 # Losses that count how often they are traced change what is outside, which is told by a warning.
 pytestmark = pytest.mark.filterwarnings("ignore:compile. the function changes")
@@ -204,3 +205,22 @@ def test_how_many_programs_a_step_keeps():
     for wrong in (0, -1):
         with pytest.raises(ValueError, match=f"^training_step: maxsize is {wrong}, expected an integer above 0$"):
             fg.training_step(loss, np.ones(2), "sgd", maxsize=wrong)
+
+
+def test_two_shapes_in_turn_find_their_programs_without_a_trace(monkeypatch):
+    """As the batches of an epoch and its smaller last one: only a new shape leaves the core's call."""
+    step = fg.training_step(lambda w, x: fg.sum((w * x) ** 2), np.ones(2), fg.optim.SGD(1e-3))
+    large, small = np.ones((4, 2)), np.full((1, 2), 2.0)
+    for _ in range(3):
+        step(large), step(small)
+    left, train = [], Compiled.train
+    monkeypatch.setattr(Compiled, "train", lambda self, args, *more: left.append(args) or train(self, args, *more))
+    w, values = step.params.copy(), []
+    for x in (large, small, large, small):
+        values.append(step(x))
+        np.testing.assert_allclose(values[-1], np.sum((w * x) ** 2), rtol=1e-14)
+        w = w - 1e-3 * 2 * w * np.sum(x**2, axis=0)
+    np.testing.assert_allclose(step.params, w, rtol=1e-14)
+    assert not left
+    step(np.ones((3, 2)))
+    assert len(left) == 1

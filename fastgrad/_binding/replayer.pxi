@@ -181,9 +181,12 @@ cdef class Replayer:
 
     def try_train(self, tuple args, UpdateRule rule not None, bint checked, signature=None):
         """A training step (see `train`) if the guard of the last call matches, or that of the entry with this
-        signature; else None, and nothing has changed."""
+        signature, by default the signature of the call; else None, and nothing has changed."""
         cdef Entry entry = self.last if signature is None else self.by_signature.get(signature)
         cdef fg_replay *r = self.matched(entry, args)
+        if r == NULL and signature is None and len(self.by_signature) > 1:  # as of the last batch of an epoch
+            entry = self.by_signature.get(self.signature(args, None))
+            r = self.matched(entry, args)
         return train(entry.program, r, rule, checked, entry.rebuild) if r != NULL else None
 
     def try_differentiate(self, tuple args, signature=None):

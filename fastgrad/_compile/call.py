@@ -121,6 +121,8 @@ def all_static(f: Callable[..., Any], numbers: tuple[int, ...], names: tuple[str
     for name in names:
         if not isinstance(name, str):
             raise TypeError(f"compile: expected static_argnames as names of parameters, got {name!r}")
+    if not numbers and not names:
+        return {}
     try:
         parameters = list(inspect.signature(f).parameters.values())
     except (TypeError, ValueError):  # some functions do not tell theirs

@@ -89,7 +89,7 @@ class Compiled(_core.Replayer):
         self._must = native is True or not trace_twice
         self._f, self._static, self._maxsize, self._verify = f, static_argnums, maxsize, verify
         self._static_names = all_static(f, static_argnums, static_argnames)
-        self._optional = with_defaults(f)
+        self._optional = with_defaults(f) if static_argnums else set()
         # For a training step: a program is confirmed by a second trace, and all results are ndarrays.
         self._trace_twice = trace_twice
         self._first = _FEW if trace_twice else _MANY  # so many kinds of arguments are traced at once

@@ -40,6 +40,7 @@ class Replayed:
         static_argnums: tuple[int, ...] = (),
         maxsize: int = 64,
         native: Any = None,
+        n_gradients: int = 0,
     ) -> None:
         subject = name.partition(":")[0]
         _native.mode(native, subject)
@@ -47,7 +48,9 @@ class Replayed:
             raise ValueError(f"{subject}: native=True goes with compile=True")
         self.compiled = None
         if compile:
-            self.compiled = Compiled(traced, static_argnums, maxsize=maxsize, trace_twice=True, native=native)
+            self.compiled = Compiled(
+                traced, static_argnums, maxsize=maxsize, trace_twice=True, n_gradients=n_gradients, native=native
+            )
         self.native = native
         self._eager, self._name = eager, name
         self._transform = _core.innermost_transform()

@@ -122,8 +122,9 @@ class TrainingStep:
                 "to train"
             )
         self._value_and_gradients = Replayed(
-            self._traced, self._eagerly, f"{_name}: the loss", compile, maxsize=maxsize, native=native
-        )
+            self._traced, self._eagerly, f"{_name}: the loss", compile, maxsize=maxsize, native=native,
+            n_gradients=len(self._leaves) if optim.updates_in_core(self.optimizer) and _ranks is None else 0,
+        )  # fmt: skip
 
     def __call__(self, *batch: Any) -> float:
         """Take one step on a batch, the arguments of the loss after params, and return its loss before it.

@@ -71,7 +71,9 @@ class Validation:
             found = found[0] if has_aux else found
             return found.mean() if is_weighted and isinstance(found, Tensor) else found
 
-        self._value = Replayed(value, value, "descend: the loss of validation_data", compile, native=native)
+        self._value: Replayed | None = None
+        if self.has_data:
+            self._value = Replayed(value, value, "descend: the loss of validation_data", compile, native=native)
 
     def __call__(self, epoch: int) -> dict[str, float]:
         """The loss, if there are data for it, and the metrics after this epoch, by their names."""
@@ -91,7 +93,7 @@ class Validation:
         return found
 
     def _of_batch(self, arguments: tuple[Any, ...], epoch: int) -> Iterator[tuple[str, float]]:
-        if self.has_data:
+        if self._value is not None:
             with _naming(f"descend: this came from the loss of validation_data after epoch {epoch}"):
                 yield "validation_loss", float(self._value(self._leaves, *arguments))
         for name, metric in self._metrics.items():

@@ -26,6 +26,7 @@ from ._base import frozen as frozen
 from ._base import leaf_error as leaf_error
 from ._base import next_update as next_update
 from ._base import parameter_names as parameter_names
+from ._base import updates_in_core as updates_in_core
 from ._clip import clip_by_global_norm, clip_by_norm, clip_by_value, global_norm
 from ._clip import clip_of as clip_of
 from ._lbfgs import LBFGS

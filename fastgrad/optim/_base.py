@@ -30,22 +30,35 @@ _INFINITE = math.inf
 _DTYPES = (np.dtype(np.float32), np.dtype(np.float64))
 
 
+class _Argument:
+    """An attribute that is checked when it is set: what a function of the optimizer and the value returns is kept.
+
+    It has no ``__get__``, so that reading it, as each step does, finds the value among the object's own attributes.
+    """
+
+    def __init__(self, check: Callable[[Any, Any], Any]) -> None:
+        self._check, self.__doc__ = check, check.__doc__
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    def __set__(self, optimizer: Any, value: Any) -> None:
+        vars(optimizer)[self._name] = self._check(optimizer, value)
+
+
+def argument(check: Callable[[Any, Any], Any]) -> Any:
+    """A decorator: an attribute of this name whose value is what the function returns for the one that is set."""
+    return _Argument(check)
+
+
 def checked_flag(name: str) -> Any:
     """An attribute that is True or False, also when it is set anew."""
-
-    def put(self: Optimizer, value: Any) -> None:
-        setattr(self, f"_{name}", flag(type(self).__name__, name, value))
-
-    return property(operator.attrgetter(f"_{name}"), put)
+    return argument(lambda self, value: flag(type(self).__name__, name, value))
 
 
 def checked(name: str, below: float = math.inf) -> Any:
     """An attribute that is a number in [0, below), also when it is set anew."""
-
-    def put(self: Optimizer, value: Any) -> None:
-        setattr(self, f"_{name}", self._number(name, value, below))
-
-    return property(operator.attrgetter(f"_{name}"), put)
+    return argument(lambda self, value: self._number(name, value, below))
 
 
 class Optimizer:
@@ -99,11 +112,12 @@ class Optimizer:
         self.learning_rate = learning_rate
         self.steps = 0
         self._structure: tree.Structure | None = None
-        self._state: dict[str, list[np.ndarray]] = {}
+        self._keep_state({})
         self._groups = tuple(_Group(self, i, group) for i, group in enumerate(groups or ()))
         self._division: tuple[tree.Structure, list[int], np.ndarray] | None = None
         self._is_divided = bool(self._groups or self._other_row)  # whether parameters differ in how they are updated
-        self._is_plain = not (self._is_divided or self._lazy_rows)
+        # Whether one rule of the core, and no Python of a subclass, updates all parameters.
+        self._is_plain = self._in_core and not (self._own_step or self._is_divided or self._lazy_rows)
 
     def step(self, params: Any, grads: Any) -> None:
         """Change the arrays of `params` in place by one step along `grads`.
@@ -188,7 +202,8 @@ class Optimizer:
         if "schedule" in state and hasattr(self.learning_rate, "load_state_dict"):
             self.learning_rate.load_state_dict(state["schedule"])
         state = {slot: arrays[slot] for slot in self._slots if slot in arrays}
-        self.steps, self._structure, self._state = steps, structure, state
+        self.steps, self._structure = steps, structure
+        self._keep_state(state)
 
     # what training steps use, by the functions below --------------------------------------------------------
 
@@ -302,8 +317,12 @@ class Optimizer:
     def _states(self, leaves: Sequence[Any], structure: tree.Structure) -> tuple[list[np.ndarray], ...]:
         """The state arrays in the order of slots, made if there are none."""
         if self._structure is None:
-            self._state = self._new_state(leaves, structure)
-        return tuple(self._state.values())
+            self._keep_state(self._new_state(leaves, structure))
+        return self._state_lists
+
+    def _keep_state(self, state: dict[str, list[np.ndarray]]) -> None:
+        self._state = state
+        self._state_lists = tuple(state.values())
 
     def _new_state(self, leaves: Sequence[Any], structure: tree.Structure) -> dict[str, list[np.ndarray]]:
         """A function of its own because its closure would cost each step."""
@@ -317,10 +336,9 @@ class Optimizer:
         """The learning rate of the next step, a number also where a schedule gives it."""
         return self._rate()
 
-    def _set_learning_rate(self, value: float | Callable[[int], float]) -> None:
-        self._learning_rate = value if callable(value) else self._number("learning_rate", value)
-
-    learning_rate: Any = property(operator.attrgetter("_learning_rate"), _set_learning_rate)
+    @argument
+    def learning_rate(self, value: float | Callable[[int], float]) -> Any:
+        return value if callable(value) else self._number("learning_rate", value)
 
     def _rate(self) -> float:
         rate = self.learning_rate  # which a subclass may compute
@@ -442,14 +460,20 @@ def next_update(
     """
     if optimizer._structure is not structure:  # at the first step, or when its state was loaded
         optimizer._check(leaves, structure)
+    if in_core and optimizer._is_plain:  # as at every step of most trainings
+        rate = optimizer.learning_rate
+        if type(rate) is not float or not 0 <= rate < _INFINITE:
+            rate = optimizer._rate()
+        states = optimizer._state_lists if optimizer._structure is structure else optimizer._states(leaves, structure)
+        return UpdateRule(optimizer._row, states, optimizer._numbers(rate), optimizer, structure)
     if not (in_core and optimizer._in_core) or optimizer._own_step:
         return None
-    rate = optimizer._rate()
-    if not optimizer._is_plain:
-        return optimizer._update_rule(leaves, rate, structure)
-    return UpdateRule(
-        optimizer._row, optimizer._states(leaves, structure), optimizer._numbers(rate), optimizer, structure
-    )
+    return optimizer._update_rule(leaves, optimizer._rate(), structure)
+
+
+def updates_in_core(optimizer: Optimizer) -> bool:
+    """Whether `next_update` gives an update for the core to make."""
+    return optimizer._in_core and not optimizer._own_step
 
 
 def frozen(optimizer: Optimizer, leaves: Sequence[Any], structure: tree.Structure) -> tuple[bool, ...] | None:

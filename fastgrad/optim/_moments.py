@@ -6,11 +6,10 @@ Each class names its row of csrc/optim.def, as those of _rules.py do.
 from __future__ import annotations
 
 import math
-import operator
 from typing import Any, ClassVar
 
 from .._arguments import flag
-from ._base import Groups, Optimizer, Rate, checked, checked_flag
+from ._base import Groups, Optimizer, Rate, argument, checked, checked_flag
 
 __all__ = ["LAMB", "Adam", "AdamW", "Adamax", "Lion", "NAdam", "RAdam", "SparseAdam"]
 
@@ -20,11 +19,10 @@ class _WithMoments(Optimizer):
 
     eps, weight_decay = checked("eps"), checked("weight_decay")
 
-    def _set_betas(self, value: Any) -> None:
+    @argument
+    def betas(self, value: Any) -> tuple[float, float]:
         first, second = self._pair("betas", value, "two numbers in [0, 1)")
-        self._betas = self._number("betas[0]", first, below=1), self._number("betas[1]", second, below=1)
-
-    betas: Any = property(operator.attrgetter("_betas"), _set_betas)
+        return self._number("betas[0]", first, below=1), self._number("betas[1]", second, below=1)
 
     def _corrections(self) -> tuple[float, float]:
         """1 - beta^t, by which the means that began at 0 are too small at the next step."""

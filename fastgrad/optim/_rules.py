@@ -7,12 +7,11 @@ of arguments and defaults are PyTorch's, of Lion and LAMB optax's.
 from __future__ import annotations
 
 import math
-import operator
 from typing import Any, ClassVar
 
 from .._arguments import Range, flag, integer, number, shown
 from . import _moments
-from ._base import Groups, Optimizer, Rate, checked, checked_flag
+from ._base import Groups, Optimizer, Rate, argument, checked, checked_flag
 from ._lbfgs import LBFGS
 
 __all__ = ["Adadelta", "Adafactor", "Adagrad", "Muon", "RMSprop", "Rprop", "SGD", "get"]
@@ -230,18 +229,18 @@ class Rprop(Optimizer):
         super().__init__(learning_rate, groups)
         self.etas, self.step_sizes = etas, step_sizes
 
-    def _set_etas(self, value: Any) -> None:
+    @argument
+    def etas(self, value: Any) -> Any:
         first, second = self._pair("etas", value, "a number in [0, 1) and one above 1")
-        self._etas = self._number("etas[0]", first, below=1), self._number("etas[1]", second)
-        if not self._etas[1] > 1:
+        etas = self._number("etas[0]", first, below=1), self._number("etas[1]", second)
+        if not etas[1] > 1:
             raise ValueError(f"{type(self).__name__}: etas[1] is {value[1]!r}, expected a number above 1")
+        return etas
 
-    def _set_step_sizes(self, value: Any) -> None:
+    @argument
+    def step_sizes(self, value: Any) -> Any:
         least, largest = self._pair("step_sizes", value, "the least and the largest size")
-        self._step_sizes = self._number("step_sizes[0]", least), self._number("step_sizes[1]", largest)
-
-    etas: Any = property(operator.attrgetter("_etas"), _set_etas)
-    step_sizes: Any = property(operator.attrgetter("_step_sizes"), _set_step_sizes)
+        return self._number("step_sizes[0]", least), self._number("step_sizes[1]", largest)
 
     def _numbers(self, rate: float) -> tuple[float, ...]:
         return rate, *self.etas, *self.step_sizes, self.steps == 0
@@ -285,16 +284,15 @@ class Adafactor(Optimizer):
         super().__init__(learning_rate, groups)
         self.beta2_decay, self.eps, self.d, self.weight_decay = beta2_decay, eps, d, weight_decay
 
-    def _set_beta2_decay(self, value: Any) -> None:
+    @argument
+    def beta2_decay(self, value: Any) -> Any:
         within: Range = "a finite number of at most 0", lambda x: -math.inf < x <= 0
-        self._beta2_decay = number(type(self).__name__, "beta2_decay", value, within)
+        return number(type(self).__name__, "beta2_decay", value, within)
 
-    def _set_eps(self, value: Any) -> None:
+    @argument
+    def eps(self, value: Any) -> Any:
         first, second = self._pair("eps", value, "a number or None, and a number")
-        self._eps = None if first is None else self._number("eps[0]", first), self._number("eps[1]", second)
-
-    beta2_decay: Any = property(operator.attrgetter("_beta2_decay"), _set_beta2_decay)
-    eps: Any = property(operator.attrgetter("_eps"), _set_eps)
+        return None if first is None else self._number("eps[0]", first), self._number("eps[1]", second)
 
     def _numbers(self, rate: float) -> tuple[float, ...]:
         t, (eps1, eps2) = self.steps + 1, self.eps
@@ -355,34 +353,33 @@ class Muon(Optimizer):
         self.ns_coefficients, self.ns_steps, self.adjust_lr_fn = ns_coefficients, ns_steps, adjust_lr_fn
         self.adam_betas, self.adam_eps, self.adam_weight_decay = adam_betas, adam_eps, adam_weight_decay
 
-    def _set_adam_betas(self, value: Any) -> None:
+    @argument
+    def adam_betas(self, value: Any) -> Any:
         first, second = self._pair("adam_betas", value, "two numbers in [0, 1)")
         first = self._number("adam_betas[0]", first, below=1)
-        self._adam_betas = first, self._number("adam_betas[1]", second, below=1)
+        return first, self._number("adam_betas[1]", second, below=1)
 
-    def _set_ns_coefficients(self, value: Any) -> None:
+    @argument
+    def ns_coefficients(self, value: Any) -> Any:
         name, within = type(self).__name__, ("a finite number", math.isfinite)
         if not isinstance(value, (tuple, list)) or len(value) != 3:
             raise TypeError(f"{name}: ns_coefficients is {shown(value)}, expected three finite numbers")
-        self._ns_coefficients = tuple([number(name, f"ns_coefficients[{i}]", x, within) for i, x in enumerate(value)])
+        return tuple([number(name, f"ns_coefficients[{i}]", x, within) for i, x in enumerate(value)])
 
-    def _set_ns_steps(self, value: Any) -> None:
+    @argument
+    def ns_steps(self, value: Any) -> Any:
         steps = integer(type(self).__name__, "ns_steps", value, least=0)
         if steps >= 100:
             raise ValueError(f"{type(self).__name__}: ns_steps is {steps}, expected an integer below 100")
-        self._ns_steps = steps
+        return steps
 
-    def _set_adjust_lr_fn(self, value: Any) -> None:
+    @argument
+    def adjust_lr_fn(self, value: Any) -> Any:
         if value not in (None, "original", "match_rms_adamw"):
             raise ValueError(
                 f"{type(self).__name__}: adjust_lr_fn is {value!r}, expected 'original', 'match_rms_adamw' or None"
             )
-        self._adjust_lr_fn = value
-
-    adam_betas: Any = property(operator.attrgetter("_adam_betas"), _set_adam_betas)
-    ns_coefficients: Any = property(operator.attrgetter("_ns_coefficients"), _set_ns_coefficients)
-    ns_steps: Any = property(operator.attrgetter("_ns_steps"), _set_ns_steps)
-    adjust_lr_fn: Any = property(operator.attrgetter("_adjust_lr_fn"), _set_adjust_lr_fn)
+        return value
 
     def _is_other(self, leaf: Any) -> bool:
         return len(leaf.shape) != 2
