@@ -173,12 +173,13 @@ def hand(m, _=None):
 
     def turn(angles):
         (sx, sy, sz), (cx, cy, cz) = m.sin(angles), m.cos(angles)
-        return m.array([
+        rows = [
             [cy * cz, sx * sy * cz - cx * sz, cx * sy * cz + sx * sz, 0.0],
             [cy * sz, sx * sy * sz + cx * cz, cx * sy * sz - sx * cz, 0.0],
             [-sy, sx * cy, cx * cy, 0.0],
             [0.0, 0.0, 0.0, 1.0],
-        ])  # fmt: skip
+        ]  # fmt: skip
+        return m.stack([m.stack(row) for row in rows])
 
     def f(theta, base, inverse, positions, weights, points, nearest):
         placed = []
