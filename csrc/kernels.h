@@ -217,7 +217,8 @@ void fg_strided_read(const fg_strided *, size_t itemsize, int64_t from, int64_t 
  * that is out of range, up to which y is written; n: there is none. */
 int64_t fg_take_rows(size_t bytes, int64_t length, const int64_t *index, int64_t n, const void *x, void *y);
 /* The same for each of a stack of x, one after the other, by an index that is in range and has no negative numbers. */
-void fg_take_stack(size_t bytes, int64_t stack, int64_t length, const int64_t *index, int64_t n, const void *x, void *y);
+void fg_take_stack(size_t bytes, int64_t stack, int64_t length, const int64_t *index, int64_t n, const void *x,
+                   void *y);
 /* y = n elements, from number `from` on, of the rows of `inner` elements that the index names, which are in range. */
 void fg_take_read(size_t itemsize, int64_t inner, int64_t length, const int64_t *index, int64_t from, int64_t n,
                   const void *x, void *y);

@@ -614,7 +614,7 @@ def test_a_structure_that_holds_itself_is_refused():
         lambda p: fg.training_step(lambda p: p["w"].sum(), p, "sgd"),
         lambda p: fg.descend(len, p, optimizer="sgd", steps=1),
     ):
-        with pytest.raises(ValueError, match="^tree: a structure holds itself"):
+        with pytest.raises(ValueError, match="^(tree: a structure|training_step: params|descend: params) holds itself, or is nested"):
             use(loop)
 
 
@@ -634,7 +634,8 @@ for f in (compiled, fg.compile(lambda x: 1.0), fg.grad(lambda x: 1.0), fg.vmap(l
     try:
         f(deep if f is not step else [deep])
     except ValueError as error:
-        assert str(error) == "tree: a structure holds itself, or is nested too deeply", error
+        what = str(error).removesuffix(" holds itself, or is nested too deeply")
+        assert what in ("tree: a structure", "training_step: params"), error
     else:
         raise AssertionError(f)
 fine = 1.0

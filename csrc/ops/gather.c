@@ -189,8 +189,8 @@ int fg_untake_shape(const fg_call *c, fg_shape **shape, int *dtype)
 
 static int has_all_rows(const gather *s) { return s->end - s->begin == s->length; }
 
-/* add_rows where only some rows of y are a thread's own: those of LIST terms are listed at a time, without a branch that
- * would often be mispredicted. */
+/* add_rows where only some rows of y are a thread's own: those of LIST terms are listed at a time, without a branch
+ * that would often be mispredicted. */
 static int add_own_rows(int dtype, const gather *s, const int64_t *index, int64_t from, int64_t to, const char *g,
                         char *y)
 {

@@ -64,8 +64,8 @@ static int reads_root(const fg_program *p, const step *s, int root)
     return 0;
 }
 
-/* Can a group whose blocks are strips of rows of `width` elements take a flat step or a load? What a row is read from is
- * of one piece then. */
+/* Can a group whose blocks are strips of rows of `width` elements take a flat step or a load? What a row is read from
+ * is of one piece then. */
 static int fits_strips(const fg_program *p, const step *s, int64_t width)
 {
     for (int i = 0; i < s->n_in; i++) {
@@ -492,8 +492,8 @@ static int take_by_row(const fg_program *p, step *s, group *g)
     return 1;
 }
 
-/* A reduction of what the group reads or computes. One of columns or of all elements is complete, and may be read, after
- * the group only. */
+/* A reduction of what the group reads or computes. One of columns or of all elements is complete, and may be read,
+ * after the group only. */
 static int take_reduction(const fg_program *p, const step *s, int64_t elements, group *g)
 {
     step *first = &g->sorted[g->start], *y = &g->sorted[g->end];

@@ -285,8 +285,9 @@ cdef operate_inplace(int op, Tensor a, b):
 
 
 cdef inline bint is_scalar(Tensor a):
-    """Whether NumPy would have a scalar in the place of a, which cannot change in place: ``s += x`` makes a new one, and
-    what else names the old one keeps its value. A tensor made with requires_grad=True without axes is a parameter."""
+    """Whether NumPy would have a scalar in the place of a, which cannot change in place: ``s += x`` makes a new one,
+    and what else names the old one keeps its value. A tensor made with requires_grad=True without axes is a
+    parameter."""
     return a.t.array.shape.ndim == 0 and (a.t.node == NULL or a.t.node.op != FG_OP_leaf or fg_transform != 0)
 
 
