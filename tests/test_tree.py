@@ -614,7 +614,7 @@ def test_a_structure_that_holds_itself_is_refused():
         lambda p: fg.training_step(lambda p: p["w"].sum(), p, "sgd"),
         lambda p: fg.descend(len, p, optimizer="sgd", steps=1),
     ):
-        with pytest.raises(ValueError, match="^(tree: a structure|training_step: params|descend: params) holds itself, or is nested"):
+        with pytest.raises(ValueError, match="^(tree: a structure|(training_step|descend): params) holds itself"):
             use(loop)
 
 
