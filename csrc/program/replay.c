@@ -172,23 +172,24 @@ static inline char *rows_at(const step *plan, const bound_step *s, int i, int64_
 }
 
 typedef void part_kernel(int go_on, int64_t n, int64_t cols, int64_t ld, const void *x, void *y);
-/* What adds to the sums, or extremes, of columns that step s makes. */
+/* The kernel that joins the sums, or extremes, of step s with those of further rows. */
 static part_kernel *part_of(const step *s)
 {
     const fg_reduce_kernels *k = kernels_of(s)->reduce;
     return s->op == FG_OP_max ? k->max_part : s->op == FG_OP_min ? k->min_part : k->sum_part;
 }
 
-/* A group that runs: its rows, or a strip of columns of them. */
+/* A group that runs, for whole rows or for a strip of their columns. */
 typedef struct {
     const step *plan;
     const bound_step *s;
-    int64_t column, width;      /* the first column of a strip, 0 of whole rows; how many there are */
+    int64_t column;             /* the first column of the strip; 0: rows are whole */
+    int64_t width;              /* the length of a row, or of its part in the strip */
     int64_t block;              /* elements of a block */
 } sweep;
 
 /* A step that works on whole rows of the block of n elements from `at` on. Sums and extremes of rows are written to
- * their results, others to *sums: one of columns starts in the block for which `first` is true, and later blocks go on
+ * their results, others to `sums`: one of columns starts in the block for which `first` is true, and later blocks go on
  * with it. */
 static void run_rows(const step *t, const bound_step *s, int64_t at, int64_t n, int64_t width, char *sums, int first)
 {
@@ -208,8 +209,8 @@ static void run_rows(const step *t, const bound_step *s, int64_t at, int64_t n, 
         part_of(t)(!first, n / width, width, width, x, sums);
 }
 
-/* Where operand i of a step finds the first element of a strip in row `row`, and *hop: how many bytes further on it
- * does in the next row; -1: that has to be found anew. Blocks begin `from` elements back. */
+/* Where operand i of a step, or its result, has the first element of row `row` of a strip: in a block it is element
+ * `from`. *hop: how many bytes further on the next row begins; -1: that is not the same for all rows. */
 static char *strip_at(const sweep *g, const step *t, const bound_step *s, int i, int64_t row, int64_t from,
                       int64_t *hop)
 {
@@ -220,22 +221,38 @@ static char *strip_at(const sweep *g, const step *t, const bound_step *s, int i,
         *hop = g->width * x->itemsize;
         return s->at[i] + from * x->itemsize;
     }
-    *hop = x->period || by_run ? -1 : width * x->itemsize;
-    at = by_run ? quotient(at, run) : at;
-    at -= x->period > 0 ? quotient(at, x->period) * x->period : 0;
-    if (x->period > 0 && !by_run && width % x->period == 0)
-        *hop = 0;
-    if (by_run && run == width && x->period * width == g->plan->n)
-        *hop = x->itemsize;
+    if (by_run) {
+        at = quotient(at, run);
+        *hop = run == width && x->period * width == g->plan->n ? x->itemsize : -1; /* a run for each row, or not */
+    } else if (x->period) {
+        *hop = width % x->period ? -1 : 0;
+    } else {
+        *hop = width * x->itemsize;
+    }
+    at -= x->period ? quotient(at, x->period) * x->period : 0;
     return s->at[i] + at * x->itemsize;
 }
 
-/* A flat step or a load for the rows from `row` on of a strip: row by row, if not all that it works on is in blocks. */
-static void run_in_strip(const sweep *g, const step *t, const bound_step *s, int64_t row, int64_t rows)
+/* A load for the rows from `row` on of a strip. */
+static void load_in_strip(const sweep *g, const step *t, const bound_step *s, int64_t row, int64_t rows)
+{
+    int64_t hop;
+    for (int64_t r = 0; r < rows; r++) {
+        int64_t at = (row + r) * g->plan->width + g->column;
+        char *y = strip_at(g, t, s, FG_RESULT, row + r, r * g->width, &hop);
+        if (s->kind == LOAD_STEP)
+            fg_strided_read(&t->strided, t->itemsize, at, g->width, s->at[0], y);
+        else
+            run_join(t, (const fg_call *)s->at[0], at, g->width, y);
+    }
+}
+
+/* The same of a flat step: row by row, unless all that it works on is in blocks, or single elements. */
+static void run_flat_in_strip(const sweep *g, const step *t, const bound_step *s, int64_t row, int64_t rows)
 {
     char *x[FG_RESULT + 1];
     int64_t hop[FG_RESULT + 1], width = g->width;
-    int is_flat = !is_load(t), in_blocks = is_flat;
+    int in_blocks = 1;
     for (int i = 0; i <= FG_RESULT; i++)
         in_blocks = in_blocks && (t->access[i].period == BLOCKWISE || !t->access[i].itemsize);
     if (in_blocks) {
@@ -243,27 +260,17 @@ static void run_in_strip(const sweep *g, const step *t, const bound_step *s, int
             run_part(t, s, 0, from, n - from < FG_BLOCK ? n - from : FG_BLOCK);
         return;
     }
-    for (int i = is_flat ? 0 : FG_RESULT; i <= FG_RESULT; i++)
-        x[i] = strip_at(g, t, s, i, row, 0, &hop[i]);
-    for (int64_t r = 0;;) {
-        if (is_flat)
-            run_flat(s, x, width);
-        else if (s->kind == LOAD_STEP)
-            fg_strided_read(&t->strided, t->itemsize, (row + r) * g->plan->width + g->column, width, s->at[0],
-                            x[FG_RESULT]);
-        else
-            run_join(t, (const fg_call *)s->at[0], (row + r) * g->plan->width + g->column, width, x[FG_RESULT]);
-        if (++r == rows)
-            return;
-        for (int i = is_flat ? 0 : FG_RESULT; i <= FG_RESULT; i++)
-            if (hop[i] >= 0)
+    for (int64_t r = 0; r < rows; r++) {
+        for (int i = 0; i <= FG_RESULT; i++)
+            if (r && hop[i] >= 0)
                 x[i] += hop[i];
             else
                 x[i] = strip_at(g, t, s, i, row + r, r * width, &hop[i]);
+        run_flat(s, x, width);
     }
 }
 
-/* The same of a product and of a reduction of columns. */
+/* The same of a product, or of a reduction of columns. */
 static void run_rows_of_strip(const sweep *g, const step *t, const bound_step *s, int64_t row, int64_t rows, char *sums,
                               int first)
 {
@@ -289,8 +296,10 @@ static void run_block(const sweep *g, int64_t at, int64_t n, char *const *sums, 
         char *sum = partial_bytes(plan, t) ? *sums++ : NULL;
         if (plan->strip && is_whole)
             run_rows_of_strip(g, t, s, at / g->width, n / g->width, sum, first);
+        else if (plan->strip && is_load(t))
+            load_in_strip(g, t, s, at / g->width, n / g->width);
         else if (plan->strip)
-            run_in_strip(g, t, s, at / g->width, n / g->width);
+            run_flat_in_strip(g, t, s, at / g->width, n / g->width);
         else if (s->is_spread)
             run_spread(t, s, at, n, g->width);
         else if (is_whole)
@@ -313,7 +322,17 @@ static void run_blocks(const sweep *g, int64_t at, int64_t n, char *const *sums)
         run_block(g, at + from, n - from < block ? n - from : block, sums, from == 0);
 }
 
-/* The same for a group with sums, or extremes of columns. Blocks, and the order in which partial sums are added, are
+/* lower = lower joined with upper, for each sum, or extreme, of columns of a group. */
+static void join_sums(const step *plan, int64_t width, char *const *upper, char *const *lower)
+{
+    for (int j = 0; j < plan->group; j++)
+        if (partial_bytes(plan, &plan[j])) {
+            part_kernel *join = part_of(&plan[j]);
+            join(1, 1, width, width, *upper++, *lower++);
+        }
+}
+
+/* run_blocks for a group with sums, or extremes of columns. Blocks, and the order in which partial sums are added, are
  * those of the kernels that sum whole rows and columns, so that the bits are the same. The recursion is no deeper than
  * the logarithm of n; each level has partial sums of its own in `scratch`. */
 static void run_halves(const sweep *g, int64_t at, int64_t n, char *const *sums, char *scratch)
@@ -332,14 +351,10 @@ static void run_halves(const sweep *g, int64_t at, int64_t n, char *const *sums,
         }
     run_halves(g, at, half, sums, scratch);
     run_halves(g, at + half, n - half, upper, scratch);
-    for (int j = 0, i = 0; j < plan->group; j++)
-        if (partial_bytes(plan, &plan[j])) {
-            part_of (&plan[j])(1, 1, g->width, g->width, upper[i], sums[i]);
-            i++;
-        }
+    join_sums(plan, g->width, upper, sums);
 }
 
-/* A group for the strips of columns from number `from` up to `to`. */
+/* A group for the columns from number `from` up to `to`, a strip of them after the other. */
 static void run_strips(const step *plan, const bound_step *s, int64_t from, int64_t to, char *scratch)
 {
     char *sums[FG_MAX_REDUCTIONS];
@@ -460,11 +475,7 @@ static void add_parts(const shared_group *g)
                 continue;
             find_sums(g, k, lower);
             find_sums(g, k + apart, upper);
-            for (int j = 0, i = 0; j < plan->group; j++)
-                if (partial_bytes(plan, &plan[j])) {
-                    part_of (&plan[j])(1, 1, plan->width, plan->width, upper[i], lower[i]);
-                    i++;
-                }
+            join_sums(plan, plan->width, upper, lower);
         }
 }
 
