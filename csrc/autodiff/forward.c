@@ -78,7 +78,8 @@ static int find_result(const fg_call *c, fg_shape **shape, int *dtype)
                          shape);
 }
 
-/* Run a call for each row. Its operands with `step` bytes are headers of first rows, which are moved on. */
+/* Run a call for each row. An operand with a `step` has a header, which goes on by so many bytes to the next row; so
+ * does y, by y_step. */
 static int run_rows(fg_call *c, int64_t rows, fg_array *header, const size_t *step, fg_array *y, size_t y_step)
 {
     int (*run)(const fg_call *, fg_array *) = fg_run_of(c->op);
@@ -94,7 +95,8 @@ static int run_rows(fg_call *c, int64_t rows, fg_array *header, const size_t *st
     return FG_OK;
 }
 
-/* The result of a call on operands of which number `moving`, or all, are tangents with rows. */
+/* The result of a call on operands of which number `moving`, or all, are tangents with rows. A view of such tangents is
+ * one view, whatever its rows: their elements are contiguous. */
 static int apply_to_rows(int64_t rows, fg_call c, int moving, fg_tensor *out)
 {
     enum { FEW = MOST_INPUTS + 2 };
@@ -139,7 +141,7 @@ static int apply_to_rows(int64_t rows, fg_call c, int moving, fg_tensor *out)
         int is_view = fg_flags(c.op) & FG_IS_VIEW;
         fg_array *y = is_view ? fg_array_view(given[0].array, whole) : fg_array_new(whole, dtype);
         if (!y) {
-            status = FG_NO_MEMORY;
+            status = fg_failed();
         } else if (!is_view) {
             first = *y;
             first.shape = row;
@@ -158,7 +160,8 @@ static int apply_to_rows(int64_t rows, fg_call c, int moving, fg_tensor *out)
     return status;
 }
 
-/* Rows of vectors times one matrix, which are one product: *is_one is set where it was made. */
+/* A product of which one operand is a tangent whose rows are vectors: all rows times the other operand are one product.
+ * *is_one: whether the call was of that kind. */
 static int multiply_rows(int64_t rows, const fg_call *c, int moving, fg_tensor *out, int *is_one)
 {
     const fg_array *t = c->in[moving].array, *other = c->in[1 - moving].array;
@@ -170,7 +173,7 @@ static int multiply_rows(int64_t rows, const fg_call *c, int moving, fg_tensor *
     int status = fg_apply(FG_OP_reshape, 1, &c->in[moving], 2, (int64_t[]){rows, dim[1] * dim[2]}, &vectors);
     if (status)
         return status;
-    /* x^T B as it is, of A x the transpose x^T A^T. */
+    /* x^T B as it is; for A x its transpose, x^T A^T */
     status = fg_apply(FG_OP_matmul, 2, (fg_tensor[]){vectors, {c->in[1 - moving].array, NULL}}, 2,
                       (int64_t[]){0, moving ? !c->attr[0] : c->attr[1]}, &product);
     fg_tensor_unref(vectors);

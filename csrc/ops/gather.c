@@ -402,8 +402,9 @@ static void sum_own_rows(void *context, int64_t from, int64_t to)
         atomic_store(&t->is_out_of_range, 1);
 }
 
-/* How many parts of the rows: each looks through the index, which takes as long as to add some elements. */
-enum { LEAST_INNER = 64, PER_PART = 32 };
+/* How many threads share the rows of a result: to look through the index takes each as long as to add some elements, so
+ * there is one for every PER_PART elements of a row. */
+enum { PER_PART = 32 };
 
 static int64_t parts_of(const gather *s)
 {
@@ -416,7 +417,7 @@ int fg_untake_run(const fg_call *c, fg_array *y)
     gather s = gather_sizes(y->shape, c->attr, c->in[1].array->shape);
     const int64_t *index = c->in[1].array->data;
     size_t bytes = (size_t)s.inner * fg_itemsize(y->dtype);
-    if (s.stack * s.outer == 1 && s.inner >= LEAST_INNER && s.length > 1 && is_long(&s) && parts_of(&s) > 1) {
+    if (s.stack * s.outer == 1 && s.length > 1 && is_long(&s) && parts_of(&s) > 1) {
         shared_sums t = {&s, index, c->in[0].array->data, y, 0};
         fg_threads_range(s.length, (s.length + parts_of(&s) - 1) / parts_of(&s), sum_own_rows, &t);
         if (!t.is_out_of_range)
