@@ -1,12 +1,14 @@
-"""Pieces of a text that are alike become functions, which are called in their place; so do loops with long functions.
+"""Pieces of a text that recur become functions, which are called in their place; so do loops that call long functions.
 
 The text of a program that does the same for each link of an arm, or each layer of a network, has the same loops many
-times, of other variables. A compiler's time grows with the text: calls of one function take a small part of it, and
-what is made of them stays in the processor's cache. It grows faster than the text of a single function does: so loops
-over elements that call functions of vecmath.h, whose texts are long, are apart from one another.
+times, of other variables. One function for all of them is compiled once, and its machine code stays in the processor's
+cache. Moreover a compiler's time grows faster than the length of a function: so each loop over elements that calls
+functions of vecmath.h, whose texts are long, is a function of its own.
 
-A piece is a loop, a block, or neighbouring assignments to elements of one array. It is left as it is where it leaves
-the function, reads what has no plain declaration, or changes anything but elements and numbers.
+A piece is a loop, a block, or neighbouring assignments to elements of one array. Its text is looked at by regular
+expressions, which know how the other modules of this package write: a statement a line, what is within it indented
+further. A piece that may be more than they can see is left as it is: one that leaves the function, reads a name without
+a plain declaration, passes an array on, or changes anything but elements and numbers.
 """
 
 from __future__ import annotations
@@ -21,14 +23,14 @@ from .. import _core
 from .maps import calls_long_functions
 from .values import TYPES
 
-_SPARED, _SPARED_IN_LOOPS = 500, 5000  # characters of text: where fewer are spared, pieces stay as they are
+_SAVED, _SAVED_IN_LOOPS = 500, 5000  # characters of text: where fewer would be saved, pieces stay as they are
 _PARAMETERS = 16  # of a function at most
 _LINES = 60  # of a piece at most
 _SHORT = 150  # characters: shorter assignments take no more time than a call
 
 _TYPE = rf"(?:(?:static|const|_Alignas\(64\)) )*({'|'.join(TYPES.values())}) "
 _DECLARATION = re.compile(rf"\b{_TYPE}(?=\w|\*const \w|\*\w)([^;{{}}]*)")
-_DECLARATOR = re.compile(r"\s*(\*const |\*)?(\w+)(\[[^\]]*\])?")
+_DECLARATOR = re.compile(r"\s*(\*const |\*)?(\w+)\b(\[[^\]]*\])?(?!\[)")
 _NAME = re.compile(r"(?<![\w.>])[A-Za-z_]\w*\b(?!\()")
 _ELEMENT = re.compile(r"(?:for \(int64_t i = 0; i < \d+; i\+\+\) )?(\w+)\[[^\[\]]*\] = ")
 _CALL = re.compile(r"\w+(?=\()")
@@ -39,6 +41,8 @@ _ASSIGNMENT = re.compile(r"(?:^|[;{}]) *([^;{}=\n]*) [-+]?=(?: |$)", re.MULTILIN
 _TARGET = re.compile(r"(?:\((?:\(\w+ \*\)\(?)?(\w+)(?: \+ \d+)?\)*|(\w+))(?:\[.*\])?")
 # What leaves the function, or may change more than can be seen.
 _LEAVES = re.compile(r"\b(?:return|break|continue|status|s|f|part)\b|[&\"]|--|[*/|^%]=|\b(?:product\d+\(|tile_|mem)")
+# A name of which no element is taken: of an array, it is passed on to what may write to it.
+_WHOLE = re.compile(r"(?<![\w.>])([A-Za-z_]\w*)\b(?!\(|(?: \+ \d+)?\)*\[)")
 _HIDES = re.compile(r"\b(?:SEPARATE_LANES|EACH)_")  # macros that read no_bits (csrc/kernels/rows.h)
 
 
@@ -51,7 +55,7 @@ class _Kind(NamedTuple):
 
 
 class _Piece(NamedTuple):
-    """Lines first..last-1, the function that does what they do, but for its name, and what it is called with."""
+    """Lines first..last-1; the text of a function that does what they do, named `piece`; and what it is called with."""
 
     first: int
     last: int
@@ -73,8 +77,8 @@ def _long_functions() -> set[str]:
 
 
 def shared(lines: list[str], top: list[str]) -> tuple[list[str], list[str]]:
-    """The lines of a function, with calls for those that recur; and the functions that are called. top: declarations
-    before the lines."""
+    """The lines of a function, with calls in the place of pieces, and the functions that are called. ``top`` has the
+    declarations before the lines."""
     kinds = _kinds([*top, *lines])
     functions: dict[str, int] = {}
     chosen = list[_Piece]()
@@ -101,8 +105,8 @@ def shared(lines: list[str], top: list[str]) -> tuple[list[str], list[str]]:
 
 
 def _is_worth_it(piece: _Piece, count: int, in_loop: bool) -> bool:
-    """Whether so much text is spared that the time of the calls, which counts in loops, does not matter."""
-    return piece.is_long or (count - 1) * len(piece.function) >= (_SPARED_IN_LOOPS if in_loop else _SPARED)
+    """Whether so much text is saved that the time of the calls, which counts in loops, does not matter."""
+    return piece.is_long or (count - 1) * len(piece.function) >= (_SAVED_IN_LOOPS if in_loop else _SAVED)
 
 
 def _indent(line: str) -> int:
@@ -177,6 +181,8 @@ def _as_function(lines: list[str], first: int, last: int, kinds: dict[str, _Kind
     if written is None or len(names) > _PARAMETERS or not all(kinds.get(name) for name in names):
         return None
     given = {name: kind for name in names if (kind := kinds[name])}
+    if any(name in given and given[name].is_pointer for name in _WHOLE.findall(plain)):
+        return None
     restrict = "restrict " * all(kind.is_array or not kind.is_pointer for kind in given.values())
     renamed, parameters, arguments = dict[str, str](), list[str](), list[str]()
     for i, (name, kind) in enumerate(given.items()):
