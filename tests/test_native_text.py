@@ -100,3 +100,18 @@ def test_a_condition_keeps_both_of_its_branches(sign):
     text = compiled.program(x).c_source()
     assert re.search(r"^static .* piece\d+\(.*\n\{\n(    const uint64_t no_bits.*\n)?    if ", text, re.MULTILINE), text
     agree(compiled(x), fg.compile(f, native=False)(x), "conditions")
+
+
+@needs_compiler
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_single_elements_take_a_number(dtype):
+    """A number that a loop would take for each element, where a few elements are statements without a loop."""
+
+    def f(x):
+        y = x @ np.sin(x)
+        return [np.maximum(y, np.stack([y, np.tanh(y), y][:n])) for n in (1, 2, 3)], np.minimum(x, y * y)
+
+    x = RNG.normal(size=2).astype(dtype)
+    compiled = native(f, x)
+    assert re.search(r"\[1\] = \w+\(EACH_f\d\d\(\w+, 1\), ", compiled.program(x).c_source())
+    agree(compiled(x), fg.compile(f, native=False)(x), "single elements")
