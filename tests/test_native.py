@@ -335,8 +335,8 @@ def test_functions_of_a_number_and_an_array_become_loops_of_vectors():
     compiled = native(f, *args)
     agree(compiled(*args), fg.compile(f, native=False)(*args), "powers", ulps=4)
     text = compiled.program(*args).c_source()
-    assert re.search(r"power_f64\(\w+\[i\], EACH_f64\(\w+\)\)", text), text
-    assert re.search(r"power_f64\(EACH_f64\(\w+\), \w+\[i\]\)", text), text
+    assert re.search(r"power_f64\(\w+\[i\], EACH_f64\(\w+, i\)\)", text), text
+    assert re.search(r"power_f64\(EACH_f64\(\w+, i\), \w+\[i\]\)", text), text
 
 
 @needs_compiler

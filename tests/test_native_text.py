@@ -75,3 +75,43 @@ def test_loops_with_long_functions_are_apart():
     many(args[0])
     assert "digamma" not in re.sub(r"/\*.*?\*/", "", many.program(args[0]).c_source())
     np.testing.assert_array_equal(many(args[0]), fg.compile(lambda x: fg.special.digamma(x * x + 1) * 2)(args[0]))
+
+
+@needs_compiler
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_a_condition_keeps_both_of_its_branches(sign):
+    """Whether the first, the second, or both have long functions; also where the condition itself recurs."""
+
+    def short(x):
+        return x - 0.5
+
+    def long(x):
+        return np.tanh(x) * 2 + np.exp(-x * x)
+
+    def f(x):
+        for first, second in [(long, short), (short, long), (long, np.exp), *[(short, np.tanh)] * 12]:
+            x = fg.cond(np.sum(x) > 0, first, second, x)
+        _, rows = fg.scan(lambda c, x: (fg.cond(x > 0, long, short, c), c), x, np.array([1.0, -1.0]))
+        return np.sum(rows * rows), x
+
+    x = sign * RNG.uniform(0.5, 1, 37)
+    f = fg.value_and_grad(f, has_aux=True)
+    compiled = native(f, x)
+    text = compiled.program(x).c_source()
+    assert re.search(r"^static .* piece\d+\(.*\n\{\n(    const uint64_t no_bits.*\n)?    if ", text, re.MULTILINE), text
+    agree(compiled(x), fg.compile(f, native=False)(x), "conditions")
+
+
+@needs_compiler
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_single_elements_take_a_number(dtype):
+    """A number that a loop would take for each element, where a few elements are statements without a loop."""
+
+    def f(x):
+        y = x @ np.sin(x)
+        return [np.maximum(y, np.stack([y, np.tanh(y), y][:n])) for n in (1, 2, 3)], np.minimum(x, y * y)
+
+    x = RNG.normal(size=2).astype(dtype)
+    compiled = native(f, x)
+    assert re.search(r"\[1\] = \w+\(EACH_f\d\d\(\w+, 1\), ", compiled.program(x).c_source())
+    agree(compiled(x), fg.compile(f, native=False)(x), "single elements")

@@ -29,16 +29,16 @@
 #define SEPARATE_LANES_f64(x) (x)
 #define SEPARATE_LANES_f32(x) (x)
 #define NO_BITS 0
-#define EACH_f64(x) (x)
-#define EACH_f32(x) (x)
+#define EACH_f64(x, i) (x)
+#define EACH_f32(x, i) (x)
 #else
 #define SEPARATE_LANES_f64(x) vm_float_f64(vm_bits_f64(x) | no_bits)
 #define SEPARATE_LANES_f32(x) vm_float_f32(vm_bits_f32(x) | (uint32_t)no_bits)
 #define NO_BITS ({ uint64_t zero_ = 0; __asm__("" : "+r"(zero_)); zero_; })
 /* A number that is the same for all elements of a loop over i, hidden as such: GCC computes a row's conditions on it
  * before the loop, and then cannot make the loop one of vectors. */
-#define EACH_f64(x) vm_float_f64(vm_bits_f64(x) | ((uint64_t)i & no_bits))
-#define EACH_f32(x) vm_float_f32(vm_bits_f32(x) | (uint32_t)((uint64_t)i & no_bits))
+#define EACH_f64(x, i) vm_float_f64(vm_bits_f64(x) | ((uint64_t)(i) & no_bits))
+#define EACH_f32(x, i) vm_float_f32(vm_bits_f32(x) | (uint32_t)((uint64_t)(i) & no_bits))
 #endif
 /* Makes GCC see an array, and not so many numbers: then it makes vectors of a short loop over it. */
 #define IN_MEMORY(x) __asm__("" : "+m"(x))

@@ -217,4 +217,4 @@ def for_each(scope: Scope, step: Step, v: int, element: str) -> str:
     if step.name not in _core.ROWS or _core.ROWS[step.name]["arity"] < 2 or not scope.calls(step):
         return element
     scope.text.declare("const uint64_t no_bits = NO_BITS;")
-    return f"EACH_{suffix(b.dtype)}({element})"
+    return f"EACH_{suffix(b.dtype)}({element}, i)"

@@ -141,6 +141,9 @@ def _pieces(lines: list[str], first: int, last: int) -> list[tuple[int, int]]:
     """The first and last lines of the statements between two lines that may be pieces, or have such within."""
     found, i = list[tuple[int, int]](), first
     while i < last:
+        if _goes_on(lines[i], _indent(lines[i])):  # the statement is looked into
+            i += 1
+            continue
         target, end = _target(lines[i]), _end(lines, i, last)
         if target:
             while end < last and _target(lines[end]) == target and _indent(lines[end]) == _indent(lines[i]):
@@ -158,11 +161,17 @@ def _target(line: str) -> str:
 
 
 def _end(lines: list[str], i: int, last: int) -> int:
-    """The line after a statement that begins in line i: what is in it is indented further."""
+    """The line after a statement that begins in line i: what is in it is indented further. A condition has both of its
+    branches in it."""
     depth, end = _indent(lines[i]), i + 1 + lines[i].lstrip().startswith(_SIMD)
-    while end < last and (not lines[end] or _indent(lines[end]) > depth):
+    while end < last and (not lines[end] or _indent(lines[end]) > depth or _goes_on(lines[end], depth)):
         end += 1
-    return end + (end < last and _indent(lines[end]) == depth and lines[end].lstrip().startswith("}"))
+    return end
+
+
+def _goes_on(line: str, depth: int) -> bool:
+    """Whether a line belongs to the statement before it, which has such a depth."""
+    return _indent(line) == depth and line.lstrip().startswith(("}", "else"))
 
 
 def _as_function(lines: list[str], first: int, last: int, kinds: dict[str, _Kind | None]) -> _Piece | None:

@@ -387,4 +387,4 @@ class _Group:
         if _core.ROWS[step.name]["arity"] < 2 or not scope.calls(step):
             return element
         scope.text.declare("const uint64_t no_bits = NO_BITS;")
-        return f"EACH_{suffix(d.buffer(v).dtype)}({element})"
+        return f"EACH_{suffix(d.buffer(v).dtype)}({element}, i)"
