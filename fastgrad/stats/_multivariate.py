@@ -259,7 +259,8 @@ class Multinomial(Refusing):
         excess = n * (p.sum(-1) - p.detach().sum(-1) + _excess(p.detach()))
         inner, n = above_0(inner), above_0(n)
         deviances = deviance(inner, n.reshape((*n.shape, 1)) * p) + stirling_error(inner)
-        slope_by_counts = xlogy(n - inner.sum(-1), n)  # which is 0
+        # It is 0, as the counts add up to n; the deviances lack its slopes, by n alone and by each count alone.
+        slope_by_counts = xlogy(n - inner.sum(-1), n)
         y = function(stirling_error(n) - deviances.sum(-1) + (excess + slope_by_counts))
         nothing = function(y.dtype.type(-math.inf))
         if at_edge is not None:
