@@ -4,28 +4,31 @@ Errors say it (`_user_frames.py`), and docs/functions.md lists it. Each text is 
 arguments, or a comment behind it says of what; tests/test_function_table.py compares with SciPy's results.
 """
 
-_PARTS = (
-    "x @ numpy.fft.fft(numpy.eye(n)).real and x @ numpy.fft.fft(numpy.eye(n)).imag  # parts of complex numbers, which "
-    "are not supported"
-)
+
+def _parts(transform: str) -> str:
+    """Of real x, the products that are the real and the imaginary part."""
+    matrix = f"numpy.fft.{transform}(numpy.eye(x.shape[-1]))"
+    return f"x @ {matrix}.real and x @ {matrix}.imag  # the parts; complex numbers are not supported"
+
+
 _STEPS = "fastgrad.scan(step, y0, h)  # with a step of the method of Runge and Kutta for each length in h"
 _ROOT = "x - f(x) / slope(x)  # of the root x, found without gradients: this step of Newton's method has its gradient"
 
 WRITTEN: dict[str, dict[str, str]] = {
     "scipy.special": {
-        "boxcox": "fastgrad.expm1(lmbda * fastgrad.log(x)) / lmbda",
+        "boxcox": "fastgrad.expm1(lmbda * fastgrad.log(x)) / lmbda  # lmbda other than 0",
         "chdtr": "fastgrad.stats.chi2.cdf(x, v)",
         "chdtrc": "fastgrad.stats.chi2.sf(x, v)",
         "comb": "fastgrad.special.binom(n, k)",
         "cosdg": "fastgrad.cos(fastgrad.radians(x))",
         "cosm1": "-2 * fastgrad.sin(x / 2) ** 2",
-        "diric": "numpy.sin(n * x / 2) / (n * numpy.sin(x / 2))",
+        "diric": "numpy.sin(n * x / 2) / (n * numpy.sin(x / 2))  # sin(x / 2) other than 0",
         "exp10": "10.0**x",
-        "exprel": "fastgrad.expm1(x) / x",
+        "exprel": "fastgrad.expm1(x) / x  # x other than 0",
         "fdtr": "fastgrad.stats.f.cdf(x, dfn, dfd)",
         "gdtr": "fastgrad.special.gammainc(b, a * x)",
         "huber": "fastgrad.where(abs(r) <= delta, r * r / 2, delta * (abs(r) - delta / 2))",
-        "inv_boxcox": "fastgrad.exp(fastgrad.log1p(lmbda * y) / lmbda)",
+        "inv_boxcox": "fastgrad.exp(fastgrad.log1p(lmbda * y) / lmbda)  # lmbda other than 0",
         "k0": "fastgrad.special.kv(0, x)",
         "k0e": "fastgrad.special.kve(0, x)",
         "k1": "fastgrad.special.kv(1, x)",
@@ -37,9 +40,9 @@ WRITTEN: dict[str, dict[str, str]] = {
         "multigammaln": "fastgrad.special.multigammaln(a, d)",
         "perm": "numpy.exp(fastgrad.special.gammaln(n + 1) - fastgrad.special.gammaln(n - k + 1))",
         "pdtr": "fastgrad.stats.poisson.cdf(k, m)",
-        "poch": "fastgrad.exp(fastgrad.special.gammaln(z + m) - fastgrad.special.gammaln(z))",
+        "poch": "fastgrad.exp(fastgrad.special.gammaln(z + m) - fastgrad.special.gammaln(z))  # z and z + m above 0",
         "polygamma": "fastgrad.special.polygamma(n, x)",
-        "powm1": "fastgrad.expm1(y * fastgrad.log(x))",
+        "powm1": "fastgrad.expm1(y * fastgrad.log(x))  # x above 0",
         "pseudo_huber": "delta**2 * (fastgrad.sqrt(1 + (r / delta) ** 2) - 1)",
         "sindg": "fastgrad.sin(fastgrad.radians(x))",
         "softmax": "fastgrad.softmax(x, axis)",
@@ -53,7 +56,7 @@ WRITTEN: dict[str, dict[str, str]] = {
         "yn": "fastgrad.special.yv(n, x)",
     },
     "scipy.stats": {
-        "boxcox": "(x**lmbda - 1) / lmbda",
+        "boxcox": "(x**lmbda - 1) / lmbda  # lmbda other than 0",
         "entropy": "-numpy.sum(fastgrad.special.xlogy(p, p))",
         "gmean": "numpy.exp(numpy.mean(numpy.log(x)))",
         "hmean": "1 / numpy.mean(1 / x)",
@@ -145,10 +148,11 @@ WRITTEN: dict[str, dict[str, str]] = {
     "scipy.fft": {
         "dct": "x @ scipy.fft.dct(numpy.eye(x.shape[-1]))",
         "dst": "x @ scipy.fft.dst(numpy.eye(x.shape[-1]))",
-        "fft": _PARTS,
+        "fft": _parts("fft"),
         "idct": "x @ scipy.fft.idct(numpy.eye(x.shape[-1]))",
-        "ifft": _PARTS,
-        "rfft": _PARTS,
+        "ifft": _parts("ifft"),
+        "irfft": "x @ numpy.fft.irfft(numpy.eye(x.shape[-1]))  # of real x",
+        "rfft": _parts("rfft"),
     },
     "scipy.interpolate": {
         "CubicSpline": "scipy.interpolate.CubicSpline(x, numpy.eye(len(x)))(at) @ y  # at points without a gradient",

@@ -204,10 +204,10 @@ TABLE = {
         (
             "np.fft.fft(w)",
             TypeError,
-            "numpy.fft.fft is not supported on tensors; write it as x @ numpy.fft.fft(numpy.eye(n)).real and "
-            "x @ numpy.fft.fft(numpy.eye(n)).imag  # parts of complex numbers, which are not supported, or give a "
-            "function of ndarrays its rule with fastgrad.primitive, or pass np.asarray(fastgrad.stop_gradient(t)) for "
-            "values without gradients",
+            "numpy.fft.fft is not supported on tensors; give a function of ndarrays its rule with "
+            "fastgrad.primitive, or pass np.asarray(fastgrad.stop_gradient(t)) for values without gradients. Instead "
+            "of NumPy's fft write x @ numpy.fft.fft(numpy.eye(x.shape[-1])).real and "
+            "x @ numpy.fft.fft(numpy.eye(x.shape[-1])).imag  # the parts; complex numbers are not supported",
         ),
         (
             "np.put(w, 0, 1)",

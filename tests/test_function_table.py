@@ -48,6 +48,13 @@ def test_every_public_function_is_listed(title):
     assert not gone, "listed among those that make no use of numbers, but not there"
 
 
+def tracked(x):
+    """Arguments with tensors in the places of their arrays of floats."""
+    if isinstance(x, (list, tuple)):
+        return type(x)(tracked(item) for item in x)
+    return fg.tensor(x, requires_grad=True) if isinstance(x, np.ndarray) and x.dtype.kind == "f" else x
+
+
 @pytest.mark.parametrize(
     "title, name", [(t, n) for t, cures in function_calls.CURES.items() for n, (_, given) in cures.items() if given]
 )
@@ -58,11 +65,6 @@ def test_what_to_write_instead_is_the_same_and_tracked(title, name):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", PendingDeprecationWarning)  # of NumPy's matrices
         expected = function(*given.values())
-
-    def tracked(x):
-        if isinstance(x, (list, tuple)):
-            return type(x)(tracked(item) for item in x)
-        return fg.tensor(x, requires_grad=True) if isinstance(x, np.ndarray) else x
 
     found = eval(text, {"numpy": np, "fastgrad": fg}, {key: tracked(x) for key, x in given.items()})
     assert found.requires_grad, text
@@ -96,10 +98,22 @@ def test_the_error_names_what_to_write_where_a_function_returns_a_tensor(title, 
         fg.grad(lambda p: OF_FUNCTIONS[name](function, p))(2.0)
 
 
-@pytest.mark.parametrize("name", ["fft", "rfft2", "irfft"])
-def test_transforms_of_fourier_are_told_of_real_products(name):
-    with pytest.raises(TypeError, match=re.escape(f"numpy.fft.{name} is not supported on tensors; write it as x @ ")):
-        getattr(np.fft, name)(fg.tensor(np.ones((4, 4)), requires_grad=True))
+@pytest.mark.parametrize("name", ["fft", "ifft", "rfft", "irfft"])
+def test_transforms_of_fourier_are_products(name):
+    x = np.sin(np.arange(12.0)).reshape(2, 6)
+    text = WRITTEN["scipy.fft"][name]
+    with pytest.raises(TypeError, match=re.escape(f"Instead of NumPy's {name} write {text}") + "$"):
+        getattr(np.fft, name)(fg.tensor(x, requires_grad=True))
+    expected = getattr(np.fft, name)(x)
+    parts = [eval(part, {"numpy": np, "x": fg.tensor(x)}).numpy() for part in text.partition("  #")[0].split(" and ")]
+    np.testing.assert_allclose(parts, [expected.real, expected.imag][: len(parts)], atol=1e-14)
+    assert len(parts) == 1 + np.iscomplexobj(expected)
+
+
+def test_other_functions_of_numpy_fft_are_told_nothing_false():
+    for name in ("rfft2", "fftshift"):
+        with pytest.raises(TypeError, match=f"^numpy.fft.{name} is not supported on tensors; give .* gradients$"):
+            getattr(np.fft, name)(fg.tensor(np.ones((4, 4)), requires_grad=True))
 
 
 @pytest.mark.parametrize("solve", ["minimize", "root"])
@@ -122,12 +136,6 @@ def test_the_error_names_what_to_write(title, name):
     if (function := getattr(importlib.import_module(title), name, None)) is None:
         pytest.skip(f"this version has no {name}")
     given = function_calls.GIVEN[title][name].values() or ARGUMENTS.get(name, (np.arange(8.0), np.ones(8)))
-
-    def tracked(x):
-        if isinstance(x, (list, tuple)):
-            return type(x)(tracked(item) for item in x)
-        return fg.tensor(x, requires_grad=True) if isinstance(x, np.ndarray) and x.dtype.kind == "f" else x
-
     expected = f"Instead of SciPy's {name} write {WRITTEN[title][name]}"
     if title == "scipy.special" and name in fg.special.__all__:
         expected = f"Instead of SciPy's {name} use fastgrad.special.{name}"
@@ -142,13 +150,6 @@ def test_cosine_transforms_are_written_by_their_matrix(name):
     x = fg.tensor(np.sin(np.arange(12.0)).reshape(2, 6), requires_grad=True)
     found = eval(WRITTEN["scipy.fft"][name], {"numpy": np, "scipy": scipy, "x": x})
     np.testing.assert_allclose(found.detach().numpy(), getattr(scipy.fft, name)(x.detach().numpy()), atol=1e-14)
-
-
-def test_the_parts_of_fouriers_transform_are_products():
-    x = np.sin(np.arange(6.0))
-    real, imaginary = WRITTEN["scipy.fft"]["fft"].partition("  #")[0].split(" and ")
-    parts = [eval(text, {"numpy": np, "x": fg.tensor(x), "n": 6}).numpy() for text in (real, imaginary)]
-    np.testing.assert_allclose(parts, [np.fft.fft(x).real, np.fft.fft(x).imag], atol=1e-14)
 
 
 def test_one_step_of_newtons_method_has_the_gradient_of_a_root():

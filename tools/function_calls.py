@@ -283,7 +283,7 @@ GIVEN: dict[str, dict[str, dict[str, Any]]] = {
         "convolve": {"input": np.outer(SAMPLE, OTHER), "weights": np.outer([1.0, 2.0, 3.0], [1.0, 0.0, 4.0])},
         "correlate": {"input": np.outer(SAMPLE, OTHER), "weights": np.outer([1.0, 2.0, 3.0], [1.0, 0.0, 4.0])},
     },
-    "scipy.fft": {"dct": {}, "dst": {}, "fft": {}, "idct": {}, "ifft": {}, "rfft": {}},
+    "scipy.fft": {"dct": {}, "dst": {}, "fft": {}, "idct": {}, "ifft": {}, "irfft": {}, "rfft": {}},
     "scipy.interpolate": {"CubicSpline": {}, "PchipInterpolator": {}, "interp1d": {}, "make_interp_spline": {}},
 }  # fmt: skip
 

@@ -35,7 +35,7 @@ def array(
 
     >>> import fastgrad as fg
     >>> fg.grad(lambda a: fg.sum(fg.array([a, 2 * a]) ** 2))(3.0)
-    30.0
+    np.float64(30.0)
     """
     x = asarray(object, dtype, order, copy=copy)
     return reshape(x, (1,) * builtins.max(operator.index(ndmin) - x.ndim, 0) + x.shape)

@@ -323,13 +323,14 @@ INSTEAD = {
 
 def _missing(name: str) -> str:
     module, _, own = name.rpartition(".")
-    instead = WRITTEN["scipy.fft"].get("fft") if module == "numpy.fft" else INSTEAD.get(own)
+    instead = INSTEAD.get(own)
     hint = f"write it as {instead}, or " if instead else ""
-    theirs = WRITTEN.get(module, {}).get(own)
+    whose, known = ("NumPy", "scipy.fft") if module == "numpy.fft" else ("SciPy", module)
+    written = WRITTEN.get(known, {}).get(own)
     return (
         f"{name} is not supported on tensors; {hint}give a function of ndarrays its rule with fastgrad.primitive, "
         "or pass np.asarray(fastgrad.stop_gradient(t)) for values without gradients"
-        + (f". Instead of SciPy's {own} write {theirs}" if theirs else "")
+        + (f". Instead of {whose}'s {own} write {written}" if written else "")
     )
 
 

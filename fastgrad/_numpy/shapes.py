@@ -61,7 +61,7 @@ def ndim(a: TensorLike) -> int:
 
 
 def size(a: TensorLike, axis: Axis = None) -> int:
-    """The number of elements, or the length along an axis or several. Raises AxisError for an axis that there is not.
+    """The number of elements, or the length along an axis or several. Raises AxisError for an axis that does not exist.
 
     >>> import fastgrad as fg
     >>> fg.size(fg.zeros((2, 3))), fg.size(fg.zeros((2, 3)), axis=1)
@@ -345,12 +345,12 @@ def roll(a: TensorLike, shift: int | Sequence[int], axis: int | Sequence[int] | 
 def sliding_window_view(
     x: TensorLike, window_shape: int | Sequence[int], axis: int | Sequence[int] | None = None
 ) -> Tensor:
-    """All windows of a shape: the axes of their positions, and behind them those within a window. As it is a value, of
-    as many elements as all windows have, it is for windows of few elements.
+    """All windows of a shape, as ``numpy.lib.stride_tricks.sliding_window_view``, but as a value, not a view.
 
-    Without ``axis``, ``window_shape`` has a length for each axis. The name is that of NumPy's function, of
-    ``numpy.lib.stride_tricks``; its ``subok`` and ``writeable`` have no meaning here. Raises ValueError for a window
-    that is longer than its axis, or of negative length, and where there is not one length for each of the axes.
+    The axes of the result are those of the windows' positions, and behind them those within a window. It has as many
+    elements as all windows together. Without ``axis``, ``window_shape`` has a length for each axis. Raises ValueError
+    for a window that is longer than its axis, or of negative length, and where the number of lengths is not that of
+    axes. NumPy's ``subok`` and ``writeable`` have no meaning here.
 
     >>> import fastgrad as fg
     >>> fg.sliding_window_view([1.0, 2.0, 3.0, 4.0], 3)

@@ -177,7 +177,8 @@ def _beta_at_poles(a: Tensor, b: Tensor) -> Tensor:
     sign = where(is_whole & (_core.remainder(where(is_whole, fixed, 0), 2) == 1), -1.0, 1.0)
     is_finite = is_whole & (fixed > 0)
     y = where(is_finite, _core.exp(betaln(where(is_finite, c, 1), where(is_finite, fixed, 1))), np.inf)
-    none = _core.sqrt(where(absolute(fixed) < np.inf, b - fixed, 0.0)) * 0.0  # of which the slope is nan
+    none = _core.sqrt(where(absolute(fixed) < np.inf, b - fixed, 0.0)) * 0.0  # makes the slope by b nan
+    # The slope by a is nan, too, where the limit is infinite.
     at_infinity = _core.sqrt(where(is_finite, 1.0, where(c < np.inf, a - a.detach(), 0.0))) * 0.0
     return _core.astype(sign, y.dtype) * y + none + at_infinity
 

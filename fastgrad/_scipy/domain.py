@@ -110,11 +110,13 @@ class Domain:
         return accept_point
 
     def hessian(self, x: np.ndarray, *args: Any) -> np.ndarray:
+        """The second derivatives at x; zeros outside, where the method rejects the step by the value alone."""
         if self._is_inside(x, args):
             return self._second(self._objective.hessian(x, *args))
         return np.zeros((x.size, x.size))
 
     def hessian_product(self, x: np.ndarray, p: np.ndarray, *args: Any) -> np.ndarray:
+        """The same times a vector p."""
         if self._is_inside(x, args):
             return self._second(self._objective.hessian_product(x, p, *args))
         return np.zeros(x.size)
@@ -167,8 +169,8 @@ class Domain:
 class ResidualsDomain:
     """Residuals and their Jacobian as SciPy calls them for least squares, which shortens a step for what is not finite.
 
-    ``values`` and ``jacobian`` are functions of any arguments; the columns of the Jacobian have the order of the
-    variables. ``names`` are the places of the leaves, for errors.
+    ``values`` and ``jacobian`` are functions of any arguments. ``not_finite`` names, for errors, the variables whose
+    numbers in a vector are not finite; the vector has one number for each column of the Jacobian.
     """
 
     def __init__(
@@ -179,6 +181,7 @@ class ResidualsDomain:
         self._size: int | None = None  # of the residuals, once they were computed
 
     def values(self, *args: Any) -> np.ndarray:
+        """The residuals, inf at points outside; an error at the first point."""
         try:
             found = self._values(*args)
         except np.linalg.LinAlgError as error:
@@ -196,6 +199,7 @@ class ResidualsDomain:
         return found
 
     def jacobian(self, *args: Any) -> Any:
+        """The Jacobian, a matrix or a sparse one; an error where it is not finite."""
         found = self._jacobian(*args)
         entries = found if isinstance(found, np.ndarray) else found.data  # of a sparse matrix
         if _core.first_not_finite([entries]) >= 0:

@@ -139,7 +139,7 @@ def vmap_over_basis(
 
 
 def _unit_vectors(tensors: list[Tensor], n: int) -> list[Tensor]:
-    """Of each tensor, its part of all unit vectors of the space of the tensors, which has n dimensions."""
+    """All n unit vectors of the space of the tensors: for each tensor the stack of its parts of them."""
     stacks, at = [], 0
     for x in tensors:
         stacks.append(_core.adopt(np.eye(n, x.size, -at, x.dtype).reshape((n, *x.shape)), "jacobian"))
@@ -148,7 +148,7 @@ def _unit_vectors(tensors: list[Tensor], n: int) -> list[Tensor]:
 
 
 def _are_finite(stacks: list[Tensor]) -> bool:
-    """Whether all elements are: the zeros of a unit vector times infinity are nan, those of a `Diagonal` are not."""
+    """Whether all elements are finite. The zeros of a unit vector times infinity are nan, those of a `Diagonal` 0."""
     return all(bool(np.isfinite(x.numpy()).all()) for x in stacks)
 
 

@@ -135,7 +135,7 @@ class TransformedStream(RejectionStream):
         left, mode, right = (_core.astype(_core.asarray(x), dtype) for x in (left, mode, right))
         u = self._above_0("triangular", size, dtype)
         rise, fall, width = mode - left, right - mode, right - left
-        below = u * width < rise  # at which none of the roots below is 0
+        below = u * width < rise  # so that the root taken is never of 0, where its slope is infinite
         up = where(below, u * width * rise, 1.0)
         down = where(below, 1.0, (1 - u) * width * fall)
         y: Tensor = where(below, left + sqrt(up), right - sqrt(down))

@@ -14,27 +14,9 @@ np.float64(0.75)
 import typing as _typing
 
 from .. import _names
-from ._continuous import (
-    beta,
-    cauchy,
-    chi2,
-    expon,
-    f,
-    gamma,
-    halfnorm,
-    invgamma,
-    laplace,
-    logistic,
-    lognorm,
-    norm,
-    pareto,
-    t,
-    truncnorm,
-    uniform,
-    vonmises,
-    weibull_min,
-)
+from ._continuous import beta, cauchy, laplace, logistic, norm, t, truncnorm, uniform, vonmises
 from ._discrete import bernoulli, binom, geom, nbinom, poisson
+from ._half_line import chi2, expon, f, gamma, halfnorm, invgamma, lognorm, pareto, weibull_min
 from ._multivariate import dirichlet, multinomial, multivariate_normal, wishart
 
 __all__ = [

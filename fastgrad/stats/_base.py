@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from .._numpy.typing import TensorLike
 
+LOG_2, HALF_LOG_2_PI = math.log(2), math.log(2 * math.pi) / 2
 LIMITS = {  # eps; what stands for the least number above 0, so that its reciprocal is far from overflow; the largest
     np.dtype(dtype): (float(np.finfo(dtype).eps), float(np.finfo(dtype).tiny) * 2.0**20, float(np.finfo(dtype).max))
     for dtype in (np.float32, np.float64)

@@ -20,7 +20,7 @@ from .._numpy.sequences import cumsum
 from .._numpy.shapes import swapaxes
 from .._numpy.special import gammaln, multigammaln, xlogy
 from .._transforms.custom import custom_jvp
-from ._base import LIMITS, Refusing, if_any, with_value
+from ._base import HALF_LOG_2_PI, LIMITS, Refusing, if_any, with_value
 from ._deviance import above_0, deviance
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ class MultivariateNormal(Refusing):
             points = deviation.reshape((math.prod(deviation.shape[:-1]), d))
             whitened = solve_triangular(factor, swapaxes(points, 0, 1), lower=True)
             squares = square(whitened).sum(0).reshape(deviation.shape[:-1])
-            return -0.5 * squares - (log(diagonal(factor)).sum() + d * _HALF_LOG_2_PI)
+            return -0.5 * squares - (log(diagonal(factor)).sum() + d * HALF_LOG_2_PI)
         whitened = solve_triangular(factor, deviation.reshape((*deviation.shape, 1)), lower=True)
         return self._density(square(whitened[..., 0]), log(diagonal(factor, axis1=-2, axis2=-1)))
 
@@ -114,7 +114,7 @@ class MultivariateNormal(Refusing):
 
     def _density(self, squares: Tensor, log_deviations: Tensor) -> Tensor:
         d = squares.shape[-1]
-        return -0.5 * squares.sum(-1) - (log_deviations.sum(-1) + d * _HALF_LOG_2_PI)
+        return -0.5 * squares.sum(-1) - (log_deviations.sum(-1) + d * HALF_LOG_2_PI)
 
     def __repr__(self) -> str:
         return "fastgrad.stats.multivariate_normal"
@@ -132,7 +132,7 @@ def _on_subspace(deviation: Tensor, matrix: Tensor) -> Tensor:
     column = deviation[..., None]
     squares = (deviation[..., None, :] @ (_pseudoinverse(matrix) @ column))[..., 0, 0]
     rank = astype(is_kept, matrix.dtype).sum(-1)
-    y = -0.5 * (squares + _log_pseudodeterminant(matrix)) - rank * _HALF_LOG_2_PI
+    y = -0.5 * (squares + _log_pseudodeterminant(matrix)) - rank * HALF_LOG_2_PI
     y = where((outside < 1e3 * least[..., 0]) | is_kept.all(-1), y, -math.inf)
     y = where(isnan(point).any(-1), math.nan, y)
     # Also a program that is replayed raises LinAlgError here, as the factor of -1 does not exist. That of 1 is 1.
@@ -259,7 +259,8 @@ class Multinomial(Refusing):
         excess = n * (p.sum(-1) - p.detach().sum(-1) + _excess(p.detach()))
         inner, n = above_0(inner), above_0(n)
         deviances = deviance(inner, n.reshape((*n.shape, 1)) * p) + stirling_error(inner)
-        slope_by_counts = xlogy(n - inner.sum(-1), n)  # which is 0
+        # It is 0, as the counts add up to n; the deviances lack its slopes, by n alone and by each count alone.
+        slope_by_counts = xlogy(n - inner.sum(-1), n)
         y = function(stirling_error(n) - deviances.sum(-1) + (excess + slope_by_counts))
         nothing = function(y.dtype.type(-math.inf))
         if at_edge is not None:
@@ -325,7 +326,5 @@ def _check(shape: tuple[int, ...], expected: tuple[int, ...]) -> None:
         raise ValueError(f"stats.multivariate_normal: the covariance has shape {shape} in its last axes, expected "
                          f"{expected}, for vectors of length {expected[0]}")  # fmt: skip
 
-
-_HALF_LOG_2_PI = math.log(2 * math.pi) / 2
 
 multivariate_normal, dirichlet, multinomial, wishart = MultivariateNormal(), Dirichlet(), Multinomial(), Wishart()
