@@ -82,8 +82,8 @@ VM_INLINE double vm_clamp_f64(double x, double lo, double hi) { x = x < lo ? lo 
 VM_INLINE float vm_clamp_f32(float x, float lo, float hi) { x = x < lo ? lo : x; return x > hi ? hi : x; }
 
 /* ---- exponentials ------------------------------------------------------------------------------------- */
-/* v 2^n for 2^-60 < v < 2, or n = 0: n is added to the exponent. If `is_small`, for results that may be subnormal, it is
- * added to that of v 2^64, and the result divided by 2^64. nan does not stay nan. */
+/* v 2^n for 2^-60 < v < 2, or n = 0: n is added to the exponent. If `is_small`, for results that may be subnormal, it
+ * is added to that of v 2^64, and the result divided by 2^64. nan does not stay nan. */
 VM_INLINE double vm_add_exponent_f64(double v, double n_rounded, int is_small) {
     double f = is_small ? 0x1p-64 : 1;
     return vm_float_f64(vm_bits_f64(v) + (vm_bits_f64(n_rounded) << 52) + (0x3ff0000000000000 - vm_bits_f64(f))) * f;

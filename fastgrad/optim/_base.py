@@ -33,7 +33,8 @@ _DTYPES = (np.dtype(np.float32), np.dtype(np.float64))
 class _Argument:
     """An attribute that is checked when it is set: what a function of the optimizer and the value returns is kept.
 
-    It has no ``__get__``, so that reading it, as each step does, finds the value among the object's own attributes.
+    It has no ``__get__``, so that reading it, as each step does, finds the value among the object's own attributes. A
+    class has only those arguments that its objects set, because one that was never set would be read as this object.
     """
 
     def __init__(self, check: Callable[[Any, Any], Any]) -> None:

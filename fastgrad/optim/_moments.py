@@ -17,8 +17,6 @@ __all__ = ["LAMB", "Adam", "AdamW", "Adamax", "Lion", "NAdam", "RAdam", "SparseA
 class _WithMoments(Optimizer):
     """Those that keep running means with the two factors `betas`."""
 
-    eps, weight_decay = checked("eps"), checked("weight_decay")
-
     @argument
     def betas(self, value: Any) -> tuple[float, float]:
         first, second = self._pair("betas", value, "two numbers in [0, 1)")
@@ -53,6 +51,8 @@ class Adam(_WithMoments):
     _slots: ClassVar[tuple[str, ...]] = ("m", "v")
     _fixed = ("amsgrad",)
     _decoupled: ClassVar[bool] = False
+
+    eps, weight_decay = checked("eps"), checked("weight_decay")
 
     def __init__(
         self,
@@ -134,6 +134,8 @@ class SparseAdam(_WithMoments):
     _slots = ("m", "v")
     _takes_lazy_rows = _lazy_rows = True
 
+    eps = checked("eps")
+
     def __init__(
         self,
         learning_rate: Rate = 1e-3,
@@ -171,6 +173,7 @@ decoupled_weight_decay=False)
     _takes_lazy_rows = True
     _slots = ("m", "v")
     momentum_decay, decoupled_weight_decay = checked("momentum_decay"), checked_flag("decoupled_weight_decay")
+    eps, weight_decay = checked("eps"), checked("weight_decay")
 
     def __init__(
         self,
@@ -225,6 +228,7 @@ class RAdam(_WithMoments):
     _takes_lazy_rows = True
     _slots = ("m", "v")
     decoupled_weight_decay = checked_flag("decoupled_weight_decay")
+    eps, weight_decay = checked("eps"), checked("weight_decay")
 
     def __init__(
         self,
@@ -270,6 +274,8 @@ class Adamax(_WithMoments):
     _takes_lazy_rows = True
     _slots = ("m", "u")
 
+    eps, weight_decay = checked("eps"), checked("weight_decay")
+
     def __init__(
         self,
         learning_rate: Rate = 2e-3,
@@ -302,6 +308,8 @@ class Lion(_WithMoments):
     _row = "lion"
     _takes_lazy_rows = True
     _slots = ("m",)
+
+    weight_decay = checked("weight_decay")
 
     def __init__(
         self,
@@ -338,6 +346,8 @@ class LAMB(_WithMoments):
 
     _row = "lamb"
     _slots = ("m", "v")
+
+    eps, weight_decay = checked("eps"), checked("weight_decay")
 
     def __init__(
         self,
