@@ -273,9 +273,9 @@ cdef operate_inplace(int op, Tensor a, b):
         return NotImplemented
     if a.t.array.weak:                          # it stands for a Python number, which cannot change in place
         return operate(op, a, b)
-    refuse_inplace(a, name, "c = c + x does it in place of c += x")
     if is_scalar(a):
         return operate(op, a, b)
+    refuse_inplace(a, name, "c = c + x does it in place of c += x")
     if a.t.array.dtype > FG_FLOAT64:
         take_result(a, binary(op, a, b), name)
         return a
