@@ -12,6 +12,10 @@ def log_factorial(k):
     return mpmath.loggamma(k + 1)
 
 
+def log_beta(a, b):
+    return mpmath.loggamma(a) + mpmath.loggamma(b) - mpmath.loggamma(a + b)
+
+
 EXACT = {
     "poisson": lambda k, mu: k * mpmath.log(mu) - mu - log_factorial(k),
     "binom": lambda k, n, p: log_factorial(n) - log_factorial(k) - log_factorial(n - k) + k * mpmath.log(p)
@@ -20,7 +24,9 @@ EXACT = {
     "chi2": lambda x, df: (df / 2 - 1) * mpmath.log(x) - x / 2 - mpmath.loggamma(df / 2) - df / 2 * mpmath.log(2),
     "invgamma": lambda x, a: -(a + 1) * mpmath.log(x) - 1 / x - mpmath.loggamma(a),
     "f": lambda x, m, n: m / 2 * mpmath.log(m / n) + (m / 2 - 1) * mpmath.log(x)
-    - (m + n) / 2 * mpmath.log(1 + m / n * x) - mpmath.log(mpmath.beta(m / 2, n / 2)),
+    - (m + n) / 2 * mpmath.log(1 + m / n * x) - log_beta(m / 2, n / 2),
+    "beta": lambda x, a, b: (a - 1) * mpmath.log(x) + (b - 1) * mpmath.log(1 - x) - log_beta(a, b),
+    "nbinom": lambda k, n, p: n * mpmath.log(p) + k * mpmath.log(1 - p) - log_beta(n, k + 1) - mpmath.log(n + k),
 }  # fmt: skip
 
 
@@ -40,6 +46,11 @@ CASES = [
     *[("chi2", (df + s * df**0.5, df)) for df in SIZES for s in (0, -0.05, 2.5)],
     *[("invgamma", (1 / (a + s * a**0.5), a)) for a in SIZES for s in (0, 2.5)],
     *[("f", (x, m, n)) for m in (0.5, 3.0, 1e12) for n in (0.5, 3.0, 1e12) for x in (0.2, 1.3, 40.0) if m + n < 2e12],
+    *[("f", (1 + s / m**0.5, m, n)) for m in (40.0, 1e6, 1e12) for n in (m, 3 * m) for s in (0, -0.5, 2.5)],
+    *[("beta", (a / (a + b) * (1 + s * (b / (a + b) / a) ** 0.5), a, b)) for a in (0.5, 17.0, 1e6, 1e12)
+      for b in (3.0, 18.0, 1e5, 1e12) for s in (0, -0.5, 0.9)],
+    *[("nbinom", (np.floor(n * (1 - p) / p * (1 + s / n**0.5)), n, p)) for n in (0.5, 15.5, 17.0, 1e6, 1e12)
+      for p in (1e-3, 0.3, 0.999) for s in (0, -0.5, 0.5)],
 ]  # fmt: skip
 
 
@@ -60,7 +71,11 @@ def test_values_and_slopes(name, arguments):
         found = fg.grad(lambda *args: log_density(*args), tuple(range(len(arguments))))(*arguments)
         for i, s in slopes.items():
             second = slope(EXACT[name], exact, i, 2)
-            limit = eps * (20 * abs(float(s)) + 20 * abs(float(second * exact[i])) + 100 / arguments[i])
+            last_places = abs(float(second * exact[i]))
+            if i > 0 and not d.is_discrete:
+                by_x = slope(lambda x: slope(EXACT[name], [x, *exact[1:]], i, 1), exact[:1], 0, 1)
+                last_places += abs(float(by_x * exact[0]))
+            limit = eps * (20 * abs(float(s)) + 20 * last_places + 100 / arguments[i])
             assert abs(found[i] - float(s)) <= limit, (i, found[i], float(s))
 
 

@@ -28,7 +28,7 @@ from .._numpy.scipy_calls import call
 from .._numpy.shapes import expand_dims
 from .._numpy.special import betaln, i0e, log1mexp, log_ndtr, logit, ndtr, ndtri, xlog1py, xlogy
 from ._base import ByIncompleteFunction, Continuous, Symmetric
-from ._deviance import log_gamma_density
+from ._deviance import log_beta_density, log_gamma_density
 from ._truncnorm import TruncNorm
 
 if TYPE_CHECKING:
@@ -369,13 +369,17 @@ class F(ByIncompleteFunction, Positive):
         return dfn != 2, False
 
     def _log_density(self, z: Tensor, dfn: Tensor, dfd: Tensor) -> Tensor:
-        a, b = dfn / 2, dfd / 2
+        a, b, most, rest = self._arguments(z, dfn, dfd)
         odds, log_ratio = _odds(z, dfn, dfd)
         upper = odds > 1  # where the logarithm of the odds is taken out of that of 1 + odds
         small = where(upper, 1 / where(upper, odds, 1.0), odds)
-        below = xlogy(a - 1, where(upper, 1.0, z)) + a * log_ratio
-        above = -(b + 1) * log(where(upper, z, 1.0)) - b * log_ratio
-        return where(upper, above, below) - (a + b) * log1p(small) - betaln(a, b)
+
+        def by_powers(a: Tensor, b: Tensor) -> Tensor:
+            below = xlogy(a - 1, where(upper, 1.0, z)) + a * log_ratio
+            above = -(b + 1) * log(where(upper, z, 1.0)) - b * log_ratio
+            return where(upper, above, below) - (a + b) * log1p(small) - betaln(a, b)
+
+        return log_beta_density(by_powers, a, b, most, rest, z)
 
     def _arguments(self, z: Tensor, dfn: Tensor, dfd: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         odds, _ = _odds(z, dfn, dfd)
@@ -617,7 +621,10 @@ class Beta(ByIncompleteFunction, Continuous):
         return a != 1, b != 1
 
     def _log_density(self, z: Tensor, a: Tensor, b: Tensor) -> Tensor:
-        return xlogy(a - 1, z) + xlog1py(b - 1, -z) - betaln(a, b)
+        def by_powers(a: Tensor, b: Tensor) -> Tensor:
+            return xlogy(a - 1, z) + xlog1py(b - 1, -z) - betaln(a, b)
+
+        return log_beta_density(by_powers, a, b, z, 1 - z, z * (1 - z))
 
     def _arguments(self, z: Tensor, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         return a, b, z, 1 - z
