@@ -144,3 +144,24 @@ def test_slopes_of_quantiles_of_f_far_out():
         np.testing.assert_allclose(slope, -(q ** (-2 / n - 1)), rtol=1e-10)
         by_n = fg.grad(lambda n, q=q: stats.f.isf(q, 2.0, n))(n)
         np.testing.assert_allclose(by_n, q ** (-2 / n) * (0.5 + np.log(q) / n), rtol=1e-10)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_beta_and_f_of_large_shapes_on_bounds_and_far_out(dtype):
+    """Where x is 0, 1, tiny or infinite: the values, and slopes and curvatures that are not nan."""
+    a, b = dtype(20), dtype(30)
+    far = np.array([1e-30, 0.5, 1 - 6e-8], dtype)
+    cases = [
+        ("beta", [0, *far, 1, -1, 2], far),
+        ("f", [0, 1e-30, 1.0, 1e30, np.inf], np.array([1e-30, 1.0, 1e30], dtype)),
+    ]
+    for name, x, inside in cases:
+        f = lambda x, d=getattr(stats, name): d.logpdf(x, a, b)
+        for function in (f, fg.compile(f), fg.vmap(f)):
+            y = np.asarray(function(np.array(x, dtype)))
+            assert y.dtype == dtype
+            finite = [float(EXACT[name](*map(mpmath.mpf, map(float, (v, a, b))))) for v in inside]
+            np.testing.assert_allclose(y[1 : 1 + len(finite)], finite, rtol=20 * np.finfo(dtype).eps, atol=1e-5)
+            assert y[0] == -np.inf and (y[1 + len(finite) :] == -np.inf).all()
+        for derivative in (fg.grad(f), fg.grad(fg.grad(f))):
+            assert not np.isnan(fg.vmap(derivative)(np.array(x, dtype))).any()

@@ -61,8 +61,11 @@ def log_beta_density(
     by_powers: Callable[..., Tensor], a: Tensor, b: Tensor, x: Tensor, y: Tensor, divisor: Tensor
 ) -> Tensor:
     """The logarithm of ``x^a y^b / B(a, b) / divisor`` for ``x + y = 1``, which is ``a b / (a + b) / divisor`` times a
-    binomial probability. Unless both a and b are large it is ``by_powers(a, b)``."""
-    is_large = if_any((a.detach() > _LARGE) & (b.detach() > _LARGE))
+    binomial probability. Unless both a and b are large it is ``by_powers(a, b)``, and far from the mode, where the
+    logarithm is as large as those of the powers: there x, y or the divisor may be 0."""
+    low, high, n = a.detach(), b.detach(), (a + b).detach()
+    is_near = (1000 * x.detach() * n > low) & (1000 * y.detach() * n > high)
+    is_large = if_any((low > _LARGE) & (high > _LARGE) & is_near)
     if is_large is None:
         return by_powers(a, b)
     otherwise = by_powers(where(is_large, 1.0, a), where(is_large, 1.0, b))
