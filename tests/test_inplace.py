@@ -107,6 +107,36 @@ def test_an_argument_without_axes_keeps_its_value(number):
     assert fg.vmap(f)(np.array([2.0, 3.0])).tolist() == [6.0, 12.0]
 
 
+def test_without_axes_carries_and_operands_are_values_in_bodies_too():
+    def step(c, t):
+        before = c
+        c += t
+        c *= t
+        return c, before * c
+
+    def branch(v):
+        v *= v
+        return v
+
+    def f(w):
+        s = 1 + w
+        s, kept = fg.scan(step, s, np.array([1.0, 2.0]))
+        last = s
+        s += fg.cond(w > 0, branch, lambda v: v, w)
+        return s * last + fg.sum(kept)
+
+    def plain(w):
+        a = (1 + w + 1) * 1
+        b = (a + 2) * 2
+        return (b + (w * w if w > 0 else w)) * b + (1 + w) * a + a * b
+
+    slope = (plain(1.5 + 1e-6) - plain(1.5 - 1e-6)) / 2e-6
+    for transformed in (fg.value_and_grad(f), fg.compile(fg.value_and_grad(f))):
+        np.testing.assert_allclose(transformed(1.5), [plain(1.5), slope], rtol=1e-8)
+    np.testing.assert_allclose(fg.compile(f)(1.5), plain(1.5), rtol=1e-14)
+    np.testing.assert_allclose(fg.vmap(f)(np.array([1.5, -0.5])), [plain(1.5), plain(-0.5)], rtol=1e-14)
+
+
 def test_a_parameter_without_axes_changes_in_place():
     x = fg.tensor(2.0, requires_grad=True)
     with pytest.raises(RuntimeError, match="made with requires_grad=True is changed in place"):

@@ -225,6 +225,7 @@ def test_shapes_and_dtypes():
             "standard_normal: expected dtype float32 or float64, got int64",
         ),
         (lambda r: r.random(-1), ValueError, "random: expected lengths that are 0 or more, got the size -1"),
+        (lambda r: r.pareto(3.0, -1), ValueError, "pareto: expected lengths that are 0 or more, got the size -1"),
         (lambda r: r.standard_normal((2, -1)), ValueError, "standard_normal: expected lengths that are 0 or more"),
         (lambda r: r.random(2.0), TypeError, "random: expected a size as an int or a tuple of ints, got 2.0"),
         (lambda r: r.normal(size=2.0), TypeError, "normal: expected a size as an int or a tuple of ints, got 2.0"),

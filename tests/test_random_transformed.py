@@ -257,3 +257,13 @@ def test_no_gradient_is_silently_zero(what):
 def test_errors(act, text):
     with pytest.raises((ValueError, np.linalg.LinAlgError), match=re.escape(text)):
         act(default_rng(0))
+
+
+@pytest.mark.parametrize("name", ["pareto", "power", "weibull", "standard_gamma"])
+def test_shapes_that_a_trace_does_not_know_give_nan_where_they_are_not_valid(name):
+    draw = getattr(fg.random.default_rng(0), name)
+    a = np.array([-1.0, 0.0, np.inf, np.nan, 2.0])
+    for numbers in (fg.compile(draw)(a), fg.vmap(draw)(a)):
+        assert np.isnan(np.asarray(numbers)).tolist() == [True] * 4 + [False]
+    gradient = fg.compile(fg.grad(lambda a: draw(a).sum()))(a[4:])
+    assert np.isfinite(gradient).all() and (gradient != 0).all()

@@ -12,6 +12,10 @@ def log_factorial(k):
     return mpmath.loggamma(k + 1)
 
 
+def log_beta(a, b):
+    return mpmath.loggamma(a) + mpmath.loggamma(b) - mpmath.loggamma(a + b)
+
+
 EXACT = {
     "poisson": lambda k, mu: k * mpmath.log(mu) - mu - log_factorial(k),
     "binom": lambda k, n, p: log_factorial(n) - log_factorial(k) - log_factorial(n - k) + k * mpmath.log(p)
@@ -20,7 +24,9 @@ EXACT = {
     "chi2": lambda x, df: (df / 2 - 1) * mpmath.log(x) - x / 2 - mpmath.loggamma(df / 2) - df / 2 * mpmath.log(2),
     "invgamma": lambda x, a: -(a + 1) * mpmath.log(x) - 1 / x - mpmath.loggamma(a),
     "f": lambda x, m, n: m / 2 * mpmath.log(m / n) + (m / 2 - 1) * mpmath.log(x)
-    - (m + n) / 2 * mpmath.log(1 + m / n * x) - mpmath.log(mpmath.beta(m / 2, n / 2)),
+    - (m + n) / 2 * mpmath.log(1 + m / n * x) - log_beta(m / 2, n / 2),
+    "beta": lambda x, a, b: (a - 1) * mpmath.log(x) + (b - 1) * mpmath.log(1 - x) - log_beta(a, b),
+    "nbinom": lambda k, n, p: n * mpmath.log(p) + k * mpmath.log(1 - p) - log_beta(n, k + 1) - mpmath.log(n + k),
 }  # fmt: skip
 
 
@@ -40,6 +46,11 @@ CASES = [
     *[("chi2", (df + s * df**0.5, df)) for df in SIZES for s in (0, -0.05, 2.5)],
     *[("invgamma", (1 / (a + s * a**0.5), a)) for a in SIZES for s in (0, 2.5)],
     *[("f", (x, m, n)) for m in (0.5, 3.0, 1e12) for n in (0.5, 3.0, 1e12) for x in (0.2, 1.3, 40.0) if m + n < 2e12],
+    *[("f", (1 + s / m**0.5, m, n)) for m in (40.0, 1e6, 1e12) for n in (m, 3 * m) for s in (0, -0.5, 2.5)],
+    *[("beta", (a / (a + b) * (1 + s * (b / (a + b) / a) ** 0.5), a, b)) for a in (0.5, 17.0, 1e6, 1e12)
+      for b in (3.0, 18.0, 1e5, 1e12) for s in (0, -0.5, 0.9)],
+    *[("nbinom", (np.floor(n * (1 - p) / p * (1 + s / n**0.5)), n, p)) for n in (0.5, 15.5, 17.0, 1e6, 1e12)
+      for p in (1e-3, 0.3, 0.999) for s in (0, -0.5, 0.5)],
 ]  # fmt: skip
 
 
@@ -60,7 +71,11 @@ def test_values_and_slopes(name, arguments):
         found = fg.grad(lambda *args: log_density(*args), tuple(range(len(arguments))))(*arguments)
         for i, s in slopes.items():
             second = slope(EXACT[name], exact, i, 2)
-            limit = eps * (20 * abs(float(s)) + 20 * abs(float(second * exact[i])) + 100 / arguments[i])
+            last_places = abs(float(second * exact[i]))
+            if i > 0 and not d.is_discrete:
+                by_x = slope(lambda x: slope(EXACT[name], [x, *exact[1:]], i, 1), exact[:1], 0, 1)
+                last_places += abs(float(by_x * exact[0]))
+            limit = eps * (20 * abs(float(s)) + 20 * last_places + 100 / arguments[i])
             assert abs(found[i] - float(s)) <= limit, (i, found[i], float(s))
 
 
@@ -129,3 +144,24 @@ def test_slopes_of_quantiles_of_f_far_out():
         np.testing.assert_allclose(slope, -(q ** (-2 / n - 1)), rtol=1e-10)
         by_n = fg.grad(lambda n, q=q: stats.f.isf(q, 2.0, n))(n)
         np.testing.assert_allclose(by_n, q ** (-2 / n) * (0.5 + np.log(q) / n), rtol=1e-10)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_beta_and_f_of_large_shapes_on_bounds_and_far_out(dtype):
+    """Where x is 0, 1, tiny or infinite: the values, and slopes and curvatures that are not nan."""
+    a, b = dtype(20), dtype(30)
+    far = np.array([1e-30, 0.5, 1 - 6e-8], dtype)
+    cases = [
+        ("beta", [0, *far, 1, -1, 2], far),
+        ("f", [0, 1e-30, 1.0, 1e30, np.inf], np.array([1e-30, 1.0, 1e30], dtype)),
+    ]
+    for name, x, inside in cases:
+        f = lambda x, d=getattr(stats, name): d.logpdf(x, a, b)
+        for function in (f, fg.compile(f), fg.vmap(f)):
+            y = np.asarray(function(np.array(x, dtype)))
+            assert y.dtype == dtype
+            finite = [float(EXACT[name](*map(mpmath.mpf, map(float, (v, a, b))))) for v in inside]
+            np.testing.assert_allclose(y[1 : 1 + len(finite)], finite, rtol=20 * np.finfo(dtype).eps, atol=1e-5)
+            assert y[0] == -np.inf and (y[1 + len(finite) :] == -np.inf).all()
+        for derivative in (fg.grad(f), fg.grad(fg.grad(f))):
+            assert not np.isnan(fg.vmap(derivative)(np.array(x, dtype))).any()

@@ -273,9 +273,9 @@ cdef operate_inplace(int op, Tensor a, b):
         return NotImplemented
     if a.t.array.weak:                          # it stands for a Python number, which cannot change in place
         return operate(op, a, b)
-    refuse_inplace(a, name, "c = c + x does it in place of c += x")
-    if is_scalar(a):
+    if is_scalar(a) and not is_captured(a):
         return operate(op, a, b)
+    refuse_inplace(a, name, "c = c + x does it in place of c += x")
     if a.t.array.dtype > FG_FLOAT64:
         take_result(a, binary(op, a, b), name)
         return a
@@ -289,6 +289,12 @@ cdef inline bint is_scalar(Tensor a):
     and what else names the old one keeps its value. A tensor made with requires_grad=True without axes is a
     parameter."""
     return a.t.array.shape.ndim == 0 and (a.t.node == NULL or a.t.node.op != FG_OP_leaf or fg_transform != 0)
+
+
+cdef inline bint is_captured(Tensor a):
+    """Whether a was made before the function that is being traced, of which it is no argument. It may be a running
+    value, as of ``nonlocal count``, which would change once instead of at each call."""
+    return fg_tracing and fg_trace_outside(a.t.array) and fg_trace_value(a.t.array) < 0
 
 
 cdef int refuse_inplace(Tensor a, str name, str instead) except -1:

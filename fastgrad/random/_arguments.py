@@ -35,19 +35,20 @@ def fitted(name: str, size: Any, dtype: Any, **parameters: Any) -> tuple[tuple[i
     """The size and dtype of a draw for these parameters, to which they must broadcast."""
     arrays = [p if isinstance(p, (Tensor, np.ndarray, np.generic)) else np.asarray(p) for p in parameters.values()]
     shapes = [a.shape for a in arrays]
+    target = None if size is None else shape_of(name, size)
     try:
         together = np.broadcast_shapes(*shapes)
-        fits = size is None or np.broadcast_shapes(together, shape_of(name, size)) == shape_of(name, size)
+        fits = target is None or np.broadcast_shapes(together, target) == target
     except ValueError:
         fits = False
     if not fits:
         named = " and ".join(f"{k} {s}" for k, s in zip(parameters, shapes))
-        target = "" if size is None else f" to the size {size}"
-        raise ValueError(f"{name}: the shapes of {named} do not broadcast{target}")
+        wanted = "" if size is None else f" to the size {size}"
+        raise ValueError(f"{name}: the shapes of {named} do not broadcast{wanted}")
     if dtype is None:
         strong = [a.dtype for a, p in zip(arrays, parameters.values()) if not isinstance(p, (int, float, list, tuple))]
         dtype = np.result_type(*strong) if strong and all(d.kind == "f" for d in strong) else float_of(None)
-    return together if size is None else shape_of(name, size), dtype
+    return together if target is None else target, dtype
 
 
 def refuse_tracked(name: str, what: str, value: Any, why: str) -> None:

@@ -71,7 +71,7 @@ class TransformedStream(RejectionStream):
         """
         refuse_shapes("weibull", a=a)
         size, dtype = fitted("weibull", size, dtype, a=a)
-        return exp(_core.divide(log(self._exponential_above_0("weibull", size, dtype)), a))
+        return exp(_core.divide(log(self._exponential_above_0("weibull", size, dtype)), _shape_or_nan(a)))
 
     def pareto(self, a: Any, size: Size = None, dtype: DTypeLike | None = None) -> Tensor:
         """Pareto of the second kind, or Lomax, with shape a above 0: 1 more has Pareto's distribution with the least
@@ -83,7 +83,7 @@ class TransformedStream(RejectionStream):
         """
         refuse_shapes("pareto", a=a)
         size, dtype = fitted("pareto", size, dtype, a=a)
-        return expm1(_core.divide(self._exponential("pareto", size, dtype), a))
+        return expm1(_core.divide(self._exponential("pareto", size, dtype), _shape_or_nan(a)))
 
     def power(self, a: Any, size: Size = None, dtype: DTypeLike | None = None) -> Tensor:
         """With the density ``a x^(a - 1)`` from 0 to 1, for a above 0: a uniform number to the power ``1 / a``.
@@ -95,7 +95,7 @@ class TransformedStream(RejectionStream):
         """
         refuse_shapes("power", a=a)
         size, dtype = fitted("power", size, dtype, a=a)
-        return exp(_core.divide(-self._exponential("power", size, dtype), a))
+        return exp(_core.divide(-self._exponential("power", size, dtype), _shape_or_nan(a)))
 
     def standard_cauchy(self, size: Size = None, dtype: DTypeLike | None = None) -> Tensor:
         """Cauchy with median 0 and scale 1: the tangent of a uniform angle.
@@ -194,3 +194,10 @@ class TransformedStream(RejectionStream):
 
     def _cauchy(self, name: str, size: tuple[int, ...], dtype: Any) -> Tensor:
         return _core.tan(math.pi * (self._above_0(name, size, dtype) - 0.5))
+
+
+def _shape_or_nan(a: Any) -> Any:
+    """A shape; of one that is abstract, which could not be refused, nan unless it is finite and above 0."""
+    if not (isinstance(a, Tensor) and _core.traced(a)):
+        return a
+    return where((a > 0) & (a < math.inf), a, math.nan)

@@ -17,6 +17,7 @@ from .._numpy.scipy_calls import call
 from .._numpy.shapes import expand_dims
 from .._numpy.special import betaln, i0e, log_ndtr, logit, ndtr, ndtri, xlog1py, xlogy
 from ._base import HALF_LOG_2_PI, LOG_2, ByIncompleteFunction, Continuous, Symmetric
+from ._deviance import log_beta_density
 from ._truncnorm import TruncNorm
 
 if TYPE_CHECKING:
@@ -263,7 +264,10 @@ class Beta(ByIncompleteFunction, Continuous):
         return a != 1, b != 1
 
     def _log_density(self, z: Tensor, a: Tensor, b: Tensor) -> Tensor:
-        return xlogy(a - 1, z) + xlog1py(b - 1, -z) - betaln(a, b)
+        def by_powers(a: Tensor, b: Tensor) -> Tensor:
+            return xlogy(a - 1, z) + xlog1py(b - 1, -z) - betaln(a, b)
+
+        return log_beta_density(by_powers, a, b, z, 1 - z, z * (1 - z))
 
     def _arguments(self, z: Tensor, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         return a, b, z, 1 - z

@@ -9,14 +9,15 @@ computation of binomial probabilities", 2000.)
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 
-from .._core import Tensor, kl_div, stirling_error, where
+from .._core import Tensor, kl_div, log, stirling_error, where
 from .._numpy.special import gammaln, xlogy
 from ._base import LIMITS, if_any, with_value
 
-__all__ = ["above_0", "deviance", "log_gamma_density"]
+__all__ = ["above_0", "deviance", "log_beta_density", "log_binomial", "log_gamma_density"]
 
 _LARGE = 16.0  # below, what is formed is not large
 
@@ -48,6 +49,31 @@ def log_gamma_density(x: Tensor, a: Tensor) -> Tensor:
         return y
     k = where(is_large, a - 1, 1.0)
     return where(is_large, -(deviance(k, x) + stirling_error(k)), y)
+
+
+def log_binomial(k: Tensor, rest: Tensor, n: Tensor, p: Tensor, q: Tensor) -> Tensor:
+    """The logarithm of ``n! / (k! rest!) p^k q^rest`` for ``n = k + rest`` and ``p + q = 1``."""
+    chosen = stirling_error(n) - stirling_error(k) - stirling_error(rest)
+    return chosen - (deviance(k, n * p) + deviance(rest, n * q))
+
+
+def log_beta_density(
+    by_powers: Callable[..., Tensor], a: Tensor, b: Tensor, x: Tensor, y: Tensor, divisor: Tensor
+) -> Tensor:
+    """The logarithm of ``x^a y^b / B(a, b) / divisor`` for ``x + y = 1``, which is ``a b / (a + b) / divisor`` times a
+    binomial probability. Unless both a and b are large it is ``by_powers(a, b)``, and far from the mode, where the
+    logarithm is as large as those of the powers: there x, y or the divisor may be 0."""
+    low, high, n = a.detach(), b.detach(), (a + b).detach()
+    is_near = (1000 * x.detach() * n > low) & (1000 * y.detach() * n > high)
+    is_large = if_any((low > _LARGE) & (high > _LARGE) & is_near)
+    if is_large is None:
+        return by_powers(a, b)
+    otherwise = by_powers(where(is_large, 1.0, a), where(is_large, 1.0, b))
+    a, b, divisor = (where(is_large, v, 1.0) for v in (a, b, divisor))
+    x, y = where(is_large, x, 0.5), where(is_large, y, 0.5)
+    n = a + b
+    factor = log(a) + log(b / n) - log(divisor)
+    return where(is_large, factor + log_binomial(a, b, n, x, y), otherwise)
 
 
 def _least(k: Tensor) -> float:

@@ -9,7 +9,7 @@ from .._core import Tensor, exp, expm1, log, log1p, square, stirling_error, wher
 from .._numpy.incomplete import LOWER_BETA, UPPER_GAMMA
 from .._numpy.special import betaln, log1mexp, xlog1py, xlogy
 from ._base import ByIncompleteFunction, Discrete
-from ._deviance import above_0, deviance
+from ._deviance import above_0, deviance, log_beta_density, log_binomial
 
 __all__ = ["bernoulli", "binom", "geom", "nbinom", "poisson"]
 
@@ -63,8 +63,7 @@ class Binom(ByIncompleteFunction, Discrete):
 
     def _log_density(self, z: Tensor, n: Tensor, p: Tensor) -> Tensor:
         rest, z, n = above_0(n - z), above_0(z), above_0(n)
-        chosen = stirling_error(n) - stirling_error(z) - stirling_error(rest)
-        return chosen - (deviance(z, n * p) + deviance(rest, n * (1 - p)))
+        return log_binomial(z, rest, n, p, 1 - p)
 
     def _arguments(self, z: Tensor, n: Tensor, p: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         return where(n > z, n - z, 1.0), z + 1, 1 - p, p  # for n = 0 the result is not used
@@ -89,8 +88,10 @@ class NBinom(ByIncompleteFunction, Discrete):
         return None, z * p > 1e4 * square(1 + n)
 
     def _log_density(self, z: Tensor, n: Tensor, p: Tensor) -> Tensor:
-        chosen = -betaln(n, z + 1) - log(n + z)  # differences of gammaln lose the digits of large n
-        return chosen + n * log(p) + xlog1py(z, -p)
+        def by_powers(n: Tensor, z: Tensor) -> Tensor:
+            return n * log(p) + xlog1py(z, -p) - betaln(n, z + 1) - log(n + z)
+
+        return log_beta_density(by_powers, n, z, p, 1 - p, z)
 
     def _arguments(self, z: Tensor, n: Tensor, p: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         return n, z + 1, p, 1 - p

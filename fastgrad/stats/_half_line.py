@@ -11,7 +11,7 @@ from .._core import Tensor, exp, expm1, log, log1p, sqrt, square, where
 from .._numpy.incomplete import LOWER_BETA, LOWER_GAMMA, UPPER_GAMMA, betainccinv, betaincinv, gammainccinv, gammaincinv
 from .._numpy.special import betaln, log1mexp, log_ndtr, ndtr, ndtri, xlogy
 from ._base import HALF_LOG_2_PI, LOG_2, ByIncompleteFunction, Continuous
-from ._deviance import log_gamma_density
+from ._deviance import log_beta_density, log_gamma_density
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -160,13 +160,17 @@ class F(ByIncompleteFunction, Positive):
         return dfn != 2, False
 
     def _log_density(self, z: Tensor, dfn: Tensor, dfd: Tensor) -> Tensor:
-        a, b = dfn / 2, dfd / 2
+        a, b, most, rest = self._arguments(z, dfn, dfd)
         odds, log_ratio = _odds(z, dfn, dfd)
         upper = odds > 1  # where the logarithm of the odds is taken out of that of 1 + odds
         small = where(upper, 1 / where(upper, odds, 1.0), odds)
-        below = xlogy(a - 1, where(upper, 1.0, z)) + a * log_ratio
-        above = -(b + 1) * log(where(upper, z, 1.0)) - b * log_ratio
-        return where(upper, above, below) - (a + b) * log1p(small) - betaln(a, b)
+
+        def by_powers(a: Tensor, b: Tensor) -> Tensor:
+            below = xlogy(a - 1, where(upper, 1.0, z)) + a * log_ratio
+            above = -(b + 1) * log(where(upper, z, 1.0)) - b * log_ratio
+            return where(upper, above, below) - (a + b) * log1p(small) - betaln(a, b)
+
+        return log_beta_density(by_powers, a, b, most, rest, z)
 
     def _arguments(self, z: Tensor, dfn: Tensor, dfd: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         odds, _ = _odds(z, dfn, dfd)
