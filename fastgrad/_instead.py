@@ -100,9 +100,6 @@ WRITTEN: dict[str, dict[str, str]] = {
         "solveh_banded": 'fastgrad.linalg.solve(a, b, assume_a="pos")  # of the whole matrix',
         "sqrtm": "fastgrad.linalg.funm_symmetric(A, fastgrad.sqrt)  # of a symmetric matrix",
     },
-    "scipy.spatial": {
-        "distance_matrix": "fastgrad.norm(x[:, None] - y, axis=-1)",
-    },
     "scipy.spatial.distance": {
         "cdist": "fastgrad.norm(XA[:, None] - XB, axis=-1)",
         "cityblock": "fastgrad.sum(fastgrad.abs(u - v))",

@@ -94,8 +94,11 @@ OF_FUNCTIONS |= dict.fromkeys(("brentq", "brenth", "ridder"), OF_FUNCTIONS["bise
 def test_the_error_names_what_to_write_where_a_function_returns_a_tensor(title, name):
     function = getattr(importlib.import_module(title), name)
     expected = f"Instead of SciPy's {name} write {WRITTEN[title][name]}"
-    with pytest.raises(TypeError, match=re.escape(expected) + "$"):
+    with pytest.raises((TypeError, SystemError)) as raised:
         fg.grad(lambda p: OF_FUNCTIONS[name](function, p))(2.0)
+    # SciPy 1.18 goes on after an error in the root finders' f, of which CPython makes the cause of a SystemError.
+    error = raised.value if isinstance(raised.value, TypeError) else raised.value.__cause__
+    assert str(error).endswith(expected)
 
 
 @pytest.mark.parametrize("name", ["fft", "ifft", "rfft", "irfft"])

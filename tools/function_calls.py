@@ -250,7 +250,6 @@ GIVEN: dict[str, dict[str, dict[str, Any]]] = {
         "solveh_banded": {},
         "sqrtm": {"A": SQUARE},
     },
-    "scipy.spatial": {"distance_matrix": {"x": PAIRS, "y": SQUARE}},
     "scipy.spatial.distance": {
         "cdist": {"XA": PAIRS, "XB": SQUARE},
         "cityblock": {"u": SAMPLE, "v": OTHER},

@@ -63,8 +63,8 @@ def body(program: Program, inputs: Sequence[str], outputs: Sequence[str]) -> Bod
                 text.line(f"{outputs[k]}[0] = {value.at('0')};")
             else:
                 text.line(f"for (int64_t i = 0; i < {n}; i++) {outputs[k]}[i] = {value.at('i')};")
-    lines = ["    " + line for line in text.top] + text.lines
-    called = set(re.findall(r"[A-Za-z_]\w*", "\n".join([*lines, *text.functions])))
+    lines = ["    " + line for line in _of_use(text.top, text.lines)] + text.lines
+    called = _names("\n".join([*lines, *text.functions]))
     copied = "\n\n".join(t for t in (plain.functions(called), *map(str.strip, text.functions)) if t)
     types = {f"of_{c_type(np.dtype(t)).removesuffix('_t')}": np.dtype(t) for t in _TYPES}
     workspace = []
@@ -73,6 +73,21 @@ def body(program: Program, inputs: Sequence[str], outputs: Sequence[str]) -> Bod
         workspace.append((member, c_type(types[member]), -(-pool.size // unit) * unit))
     workspace.sort(key=lambda entry: -types[entry[0]].itemsize)
     return Body(lines, copied, workspace, scope.states)
+
+
+def _names(text: str) -> set[str]:
+    return set(re.findall(r"[A-Za-z_]\w*", text))
+
+
+def _of_use(declarations: Sequence[str], lines: Sequence[str]) -> list[str]:
+    """Those of variables that are named later on. A way to write steps that was given up may have left others."""
+    named, kept = _names("\n".join(lines)), list[str]()
+    for declaration in reversed(declarations):
+        variable = re.search(r"(\w+)(\[\w+\])*( =.*)?;$", declaration)
+        if variable is None or variable[1] in named:
+            kept.append(declaration)
+            named |= _names(declaration)
+    return kept[::-1]
 
 
 _TYPES = (
