@@ -52,8 +52,8 @@ def test_keys_with_one_array():
         key = random_key(x.ndim)
         try:
             expected = x[key]
-        except IndexError:
-            with pytest.raises(IndexError):
+        except (IndexError, DeprecationWarning):  # NumPy 2.0 only warns of it where the result has no elements
+            with pytest.raises((IndexError, DeprecationWarning)):
                 fg.tensor(x)[key]
             continue
         np.testing.assert_array_equal(fg.tensor(x)[key], expected, err_msg=f"{x.shape} {key}")
