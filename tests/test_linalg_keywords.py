@@ -72,3 +72,24 @@ def test_scipys_keywords_are_taken(name):
 def test_two_names_of_one_triangle():
     with pytest.raises(ValueError, match="cholesky: expected upper or lower, got both"):
         fg.linalg.cholesky(S, upper=True, lower=True)
+
+
+@pytest.mark.parametrize(
+    "error, call",
+    [
+        (np.linalg.LinAlgError, lambda a: fg.linalg.inv(0 * a, assume_a="gen")),
+        (np.linalg.LinAlgError, lambda a: fg.linalg.inv(a[:1], assume_a="pos")),
+        (np.linalg.LinAlgError, lambda a: fg.linalg.inv(0 * a, assume_a="diagonal")),
+        (ValueError, lambda a: fg.linalg.inv(a, assume_a="round")),
+    ],
+)
+def test_errors_of_inv_name_it(error, call):
+    for f in (call, fg.compile(call)):
+        with pytest.raises(error, match="^inv: "):
+            f(S)
+
+
+def test_a_triangle_without_a_name_is_refused_beside_lower():
+    for f in (fg.linalg.eigh, fg.linalg.eigvalsh):
+        with pytest.raises(ValueError, match="expected UPLO as 'L' or 'U', got 'X'"):
+            f(S, "X", lower=True)

@@ -63,12 +63,10 @@ def _matrices(name: str, a: TensorLike) -> Tensor:
 
 # ---- symmetric matrices ----------------------------------------------------------------------------------------------
 def _upper(name: str, uplo: str, lower: bool | None = None) -> int:
-    if lower is not None:
-        return int(not lower)
     triangle = uplo.upper() if isinstance(uplo, str) else uplo
     if triangle not in ("L", "U"):
         raise ValueError(f"{name}: expected UPLO as 'L' or 'U', got {uplo!r}")
-    return int(triangle == "U")
+    return int(triangle == "U" if lower is None else not lower)
 
 
 def eigh(

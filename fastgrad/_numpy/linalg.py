@@ -187,33 +187,40 @@ def solve(
     >>> fg.linalg.solve([[2.0, 1.0], [1.0, 4.0]], [4.0, 8.0], assume_a="diagonal")
     tensor([2., 2.])
     """
+    return _solved("solve", a, b, assume_a, lower, transposed)
+
+
+def _solved(
+    name: str, a: TensorLike, b: TensorLike, assume_a: str | None, lower: bool | None, transposed: bool = False
+) -> Tensor:
+    """What ``solve`` returns, for a function of this name."""
     structure = _STRUCTURES.get(assume_a) if assume_a is None or isinstance(assume_a, str) else None
     if structure is None:
         names = ", ".join([repr(name) for name in _STRUCTURES if name is not None])
-        raise ValueError(f"solve: expected assume_a as one of {names}, or None, got {assume_a!r}")
+        raise ValueError(f"{name}: expected assume_a as one of {names}, or None, got {assume_a!r}")
     if transposed and structure not in ("positive definite", "symmetric", "diagonal"):  # which are their transposes
         x = floats(a)
-        check_square("solve", x)
+        check_square(name, x)
         a, structure = swapaxes(x, -1, -2), _TRANSPOSES.get(structure, structure)
     if structure == "general":
-        return solution("solve", a, b, _core.BY_LU)
+        return solution(name, a, b, _core.BY_LU)
     if structure == "positive definite" and lower is not False:
-        return solution("solve", a, b, _core.BY_CHOLESKY)
+        return solution(name, a, b, _core.BY_CHOLESKY)
     x = floats(a)
-    check_square("solve", x)
+    check_square(name, x)
     if structure == "positive definite":
-        return solution("solve", swapaxes(x, -1, -2), b, _core.BY_CHOLESKY)
+        return solution(name, swapaxes(x, -1, -2), b, _core.BY_CHOLESKY)
     if structure == "symmetric":
-        return solution("solve", symmetric(x) if lower is None else _mirrored(x, lower), b, _core.BY_LU)
+        return solution(name, symmetric(x) if lower is None else _mirrored(x, lower), b, _core.BY_LU)
     if structure == "tridiagonal":
         i = np.arange(x.shape[-1])
         near = np.abs(i[:, None] - i) <= 1
-        return solution("solve", _core.where(near, x, x.dtype.type(0)), b, _core.BY_LU)
+        return solution(name, _core.where(near, x, x.dtype.type(0)), b, _core.BY_LU)
     if structure == "diagonal":
         x = _core.where(np.eye(x.shape[-1], dtype=bool), x, x.dtype.type(0))
-    x, y, is_vector = both("solve", x, b)
+    x, y, is_vector = both(name, x, b)
     how = _core.LOWER * (structure != "upper triangular")
-    return squeezed(apply_op(_SOLVE_TRIANGULAR, [x, y], (how, _core.CALLERS["solve"])), is_vector)
+    return squeezed(apply_op(_SOLVE_TRIANGULAR, [x, y], (how, _core.CALLERS[name])), is_vector)
 
 
 def _mirrored(x: Tensor, lower: bool) -> Tensor:
@@ -273,8 +280,7 @@ def inv(
     """The inverse of a matrix, or of each of a stack of them, as ``numpy.linalg.inv``.
 
     ``assume_a`` and ``lower`` are as those of ``solve``; SciPy's ``overwrite_a`` and ``check_finite`` change nothing.
-    ``solve`` is faster and more accurate where the inverse is only multiplied with something. Raises LinAlgError for
-    a matrix that is not square or is singular.
+    ``solve`` is faster and more accurate where the inverse is only multiplied with something. Raises as ``solve``.
 
     >>> import fastgrad as fg
     >>> fg.linalg.inv([[2.0, 0.0], [0.0, 4.0]])
@@ -285,7 +291,7 @@ def inv(
         return inverse("inv", a)
     x = floats(a)
     check_square("inv", x)
-    return solve(x, np.eye(x.shape[-1], dtype=x.dtype), assume_a, lower=lower)
+    return _solved("inv", x, np.eye(x.shape[-1], dtype=x.dtype), assume_a, lower)
 
 
 def inverse(name: str, a: TensorLike) -> Tensor:
