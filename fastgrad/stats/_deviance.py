@@ -13,6 +13,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from .._control_flow.api import cond
 from .._core import Tensor, kl_div, log, stirling_error, where
 from .._numpy.special import gammaln, xlogy
 from ._base import LIMITS, if_any, with_value
@@ -42,13 +43,21 @@ def deviance(k: Tensor, mean: Tensor) -> Tensor:
 
 def log_gamma_density(x: Tensor, a: Tensor) -> Tensor:
     """The logarithm of the density of the gamma distribution of shape a and scale 1."""
-    is_large = if_any(a.detach() > _LARGE)
-    shape = a if is_large is None else where(is_large, 1.0, a)
-    y = xlogy(shape - 1, x) - x - gammaln(shape)
-    if is_large is None:
-        return y
-    k = where(is_large, a - 1, 1.0)
-    return where(is_large, -(deviance(k, x) + stirling_error(k)), y)
+    is_large = a.detach() > _LARGE
+    shape = where(is_large, 1.0, a)
+
+    def by_deviance(is_large: Tensor, found: Tensor, x: Tensor, a: Tensor) -> Tensor:
+        k = where(is_large, a - 1, 1.0)
+        return where(is_large, -(deviance(k, x) + stirling_error(k)), found)
+
+    return _if_large(by_deviance, is_large, xlogy(shape - 1, x) - x - gammaln(shape), x, a)
+
+
+def _if_large(f: Callable[..., Tensor], is_large: Tensor, found: Tensor, *more: Tensor) -> Tensor:
+    """f of all arguments where some element is large, else what was found: a branch, because f takes longer and is
+    seldom needed."""
+    y: Tensor = cond(is_large.any(), f, lambda _, found, *__: found, is_large, found, *more)
+    return y
 
 
 def log_binomial(k: Tensor, rest: Tensor, n: Tensor, p: Tensor, q: Tensor) -> Tensor:
@@ -65,15 +74,15 @@ def log_beta_density(
     logarithm is as large as those of the powers: there x, y or the divisor may be 0."""
     low, high, n = a.detach(), b.detach(), (a + b).detach()
     is_near = (1000 * x.detach() * n > low) & (1000 * y.detach() * n > high)
-    is_large = if_any((low > _LARGE) & (high > _LARGE) & is_near)
-    if is_large is None:
-        return by_powers(a, b)
-    otherwise = by_powers(where(is_large, 1.0, a), where(is_large, 1.0, b))
-    a, b, divisor = (where(is_large, v, 1.0) for v in (a, b, divisor))
-    x, y = where(is_large, x, 0.5), where(is_large, y, 0.5)
-    n = a + b
-    factor = log(a) + log(b / n) - log(divisor)
-    return where(is_large, factor + log_binomial(a, b, n, x, y), otherwise)
+    is_large = (low > _LARGE) & (high > _LARGE) & is_near
+
+    def by_deviances(is_large: Tensor, found: Tensor, *given: Tensor) -> Tensor:
+        k, rest, scale = (where(is_large, v, 1.0) for v in given[:3])
+        p, q = (where(is_large, v, 0.5) for v in given[3:])
+        factor = log(k) + log(rest / (k + rest)) - log(scale)
+        return where(is_large, factor + log_binomial(k, rest, k + rest, p, q), found)
+
+    return _if_large(by_deviances, is_large, by_powers(a, b), a, b, divisor, x, y)
 
 
 def _least(k: Tensor) -> float:
