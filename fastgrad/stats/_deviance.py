@@ -72,16 +72,17 @@ def log_beta_density(
     """The logarithm of ``x^a y^b / B(a, b) / divisor`` for ``x + y = 1``, which is ``a b / (a + b) / divisor`` times a
     binomial probability. Unless both a and b are large it is ``by_powers(a, b)``, and far from the mode, where the
     logarithm is as large as those of the powers: there x, y or the divisor may be 0."""
-    low, high, n = a.detach(), b.detach(), (a + b).detach()
-    is_near = (1000 * x.detach() * n > low) & (1000 * y.detach() * n > high)
-    is_large = (low > _LARGE) & (high > _LARGE) & is_near
 
     def by_deviances(is_large: Tensor, found: Tensor, *given: Tensor) -> Tensor:
+        low, high, _, p, q = (v.detach() for v in given)
+        n = low + high
+        is_large = is_large & (1000 * p * n > low) & (1000 * q * n > high)
         k, rest, scale = (where(is_large, v, 1.0) for v in given[:3])
         p, q = (where(is_large, v, 0.5) for v in given[3:])
         factor = log(k) + log(rest / (k + rest)) - log(scale)
         return where(is_large, factor + log_binomial(k, rest, k + rest, p, q), found)
 
+    is_large = (a.detach() > _LARGE) & (b.detach() > _LARGE)
     return _if_large(by_deviances, is_large, by_powers(a, b), a, b, divisor, x, y)
 
 
